@@ -1,0 +1,1 @@
+"""Geometry and file formats, at the edge of the library."""
