@@ -1,0 +1,1 @@
+"""Recordings in: audio, transcripts, BEAT2 trees, windows, cached features."""
