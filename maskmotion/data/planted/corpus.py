@@ -1,0 +1,182 @@
+"""Writes a planted corpus in BEAT2's own layout, once, and finds it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import wave
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from maskmotion.data.planted import face, lexicon
+from maskmotion.data.planted.gestures import GESTURE_JOINTS, Repertoire, build_repertoire, upper_body
+from maskmotion.data.planted.parameters import CORPORA, FPS, SPEAKERS, Planted
+from maskmotion.data.planted.script import JOLT_SECONDS, Script, write_scripts
+from maskmotion.data.planted.speech import synthesise
+from maskmotion.data.planted.stance import stand_and_step
+from maskmotion.motion.files import write_motion
+from maskmotion.types import NO_GESTURE, SAMPLE_RATE
+
+# BEAT2's names of the meaningful gesture kinds; a frame's score is the number / 10
+_KINDS = ("05_iconic_l", "06_iconic_m", "07_iconic_h", "08_metaphoric_l", "09_metaphoric_m", "10_metaphoric_h")
+_TRACKER_NOISE = 0.03  # degrees; fingers are cleaner
+
+
+def planted_root(cache: str | Path | None = None, name: str | Planted = "planted-v1") -> Path:
+    """The folder of a planted corpus, generated on first use (a quarter of a minute for planted-v1).
+
+    Args:
+        cache: folder that holds the corpora; default `$MASKMOTION_CACHE`, else `~/.cache/maskmotion`.
+        name: "planted-v1", "planted-v1-small", or parameters of your own.
+
+    Raises:
+        ValueError: no corpus has that name.
+    """
+    if isinstance(name, str) and name not in CORPORA:
+        raise ValueError(f"no planted corpus named {name!r}; known: {', '.join(CORPORA)}, or pass Planted(...)")
+    parameters = CORPORA[name] if isinstance(name, str) else name
+    base = Path(cache or os.environ.get("MASKMOTION_CACHE") or Path.home() / ".cache" / "maskmotion").expanduser()
+    root = base / parameters.name
+    if (root / "planted.json").exists():
+        return root
+    base.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{parameters.name}-", dir=base))
+    try:
+        write_corpus(building, parameters)
+        building.chmod(0o755)
+        building.rename(root)
+    except OSError:
+        if not (root / "planted.json").exists():  # else another process was faster: its bytes are the same
+            raise
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return root
+
+
+def write_corpus(root: str | Path, parameters: Planted) -> None:
+    """Write every file of the corpus into `root`."""
+    root = Path(root)
+    for folder in ("smplxflame_30", "wave16k", "textgrid", "sem", "labels"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    words = lexicon.build_lexicon(parameters.seed)
+    repertoire = build_repertoire(parameters.seed)
+    scripts = write_scripts(parameters, words)
+    rows = [f"{script.name},{split}" for split, members in scripts.items() for script in members]
+    (root / "train_test_split.csv").write_text("\n".join(["id,type", *rows]) + "\n", encoding="utf-8")
+    everyone = [script for members in scripts.values() for script in members]
+    with _progress(len(everyone), parameters.name) as advance:
+        for index, script in enumerate(everyone):
+            _write_clip(root, script, parameters, repertoire, index)
+            advance()
+    (root / "planted.json").write_text(json.dumps(_description(parameters, words), indent=1) + "\n", encoding="utf-8")
+
+
+def _write_clip(root: Path, script: Script, parameters: Planted, repertoire: Repertoire, index: int) -> None:
+    rng = np.random.default_rng([parameters.seed, 15, index])
+    _write_motion(root / "smplxflame_30" / f"{script.name}.npz", script, parameters, repertoire, rng)
+    with wave.open(str(root / "wave16k" / f"{script.name}.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(synthesise(script, parameters.seconds, parameters.audio_noise, rng).astype("<i2").tobytes())
+    _write_textgrid(root / "textgrid" / f"{script.name}.TextGrid", script, parameters.seconds)
+    (root / "sem" / f"{script.name}.txt").write_text(_semantic_lines(script, parameters.seconds), encoding="utf-8")
+    np.savez(root / "labels" / f"{script.name}.npz", **labels(script, parameters.frames))
+
+
+def _write_motion(
+    path: Path, script: Script, parameters: Planted, repertoire: Repertoire, rng: np.random.Generator
+) -> None:
+    frames = parameters.frames
+    pose = upper_body(script, repertoire, parameters, rng)
+    stance = stand_and_step(rng, frames)
+    for joint, track in stance.poses.items():
+        pose[:, joint] = track
+    mouth = face.mouth_track(script, frames)
+    pose[:, 22] = face.jaw(mouth, rng)
+    pose[:, 23:25] = face.eyes(rng, frames)
+    noise = np.full((55, 1), _TRACKER_NOISE)
+    noise[20:] = 0.008
+    pose += noise * rng.standard_normal(pose.shape)
+    write_motion(
+        path,
+        poses=np.deg2rad(pose).reshape(frames, 165),
+        trans=stance.trans,
+        expressions=face.expressions(mouth, parameters.seed, rng),
+        betas=np.zeros(300),
+        fps=FPS,
+    )
+
+
+def labels(script: Script, frames: int) -> dict[str, np.ndarray]:
+    """The planted answers of every frame i at i / 30 s: gesture, word_class (int64, -1 none), beat, distractor (bool)."""
+    times = np.arange(frames) / FPS
+    gesture = np.full(frames, NO_GESTURE)
+    word_class = np.full(frames, NO_GESTURE)
+    beat, distractor = np.zeros(frames, dtype=bool), np.zeros(frames, dtype=bool)
+    for shown in script.gestures:
+        gesture[(shown.start <= times) & (times <= shown.end)] = shown.meaning
+    for word in script.words:
+        if word.meaning >= 0:
+            word_class[(word.start <= times) & (times <= word.end)] = word.meaning
+    beat[np.clip(np.round(np.array(script.beats) * FPS).astype(int), 0, frames - 1)] = True
+    for start in script.jolts:
+        distractor[(start <= times) & (times <= start + JOLT_SECONDS)] = True
+    return {"gesture": gesture, "word_class": word_class, "beat": beat, "distractor": distractor}
+
+
+def _semantic_lines(script: Script, seconds: int) -> str:
+    """BEAT2's tab-separated rows: kind, start, end, duration, score, keyword; beats fill what lies between gestures."""
+    rows, now = [], 0.0
+    for gesture in script.gestures:
+        kind = _KINDS[gesture.meaning % len(_KINDS)]
+        rows.append(f"01_beat_align\t{now:.3f}\t{gesture.start:.3f}\t{gesture.start - now:.3f}\t0.1")
+        span = f"{gesture.start:.3f}\t{gesture.end:.3f}\t{gesture.end - gesture.start:.3f}"
+        rows.append(f"{kind}\t{span}\t{int(kind[:2]) / 10:g}\t{gesture.text}")
+        now = gesture.end
+    rows.append(f"01_beat_align\t{now:.3f}\t{seconds:.3f}\t{seconds - now:.3f}\t0.1")
+    return "\n".join(rows) + "\n"
+
+
+def _write_textgrid(path: Path, script: Script, seconds: int) -> None:
+    from praatio import textgrid
+
+    grid = textgrid.Textgrid(0, seconds)
+    words = [(round(word.start, 4), round(word.end, 4), word.text) for word in script.words]
+    phones = [(round(a, 4), round(b, 4), lexicon.PHONES[phone].name) for phone, a, b, _ in script.phones]
+    for name, entries in (("words", words), ("phones", phones)):
+        grid.addTier(textgrid.IntervalTier(name, entries, 0, seconds))
+    grid.save(str(path), format="long_textgrid", includeBlankSpaces=True)
+
+
+def _description(parameters: Planted, words: tuple[lexicon.WordForm, ...]) -> dict:
+    classes = [
+        {"class": i, "word": form.text, "kind": _KINDS[i % len(_KINDS)]}
+        for i, form in enumerate(words[: lexicon.NUM_CLASSES])
+    ]
+    return {
+        "name": parameters.name,
+        "parameters": parameters.to_dict(),
+        "speakers": list(SPEAKERS),
+        "phones": [phone.name for phone in lexicon.PHONES],
+        "lexicon": [form.text for form in words],
+        "classes": classes,
+        "gesture_joints": list(GESTURE_JOINTS),
+    }
+
+
+@contextmanager
+def _progress(total: int, name: str) -> Iterator:
+    """A function to call after each clip; draws a bar on standard error if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(f"making {name}", total=total)
+        yield lambda: bar.advance(task)
