@@ -78,6 +78,11 @@ def load_audio(path: str | Path) -> Audio:
     return Audio(torch.from_numpy(samples), count, rate)
 
 
+def sample_of(frame: int, fps: int = 30) -> int:
+    """The sample at which motion frame `frame` starts: round(frame * 16000 / fps), exact at any length."""
+    return (2 * frame * SAMPLE_RATE + fps) // (2 * fps)
+
+
 def require_seconds(audio: Audio, seconds: float = 0.2) -> Audio:
     """The same audio; ValueError when it is shorter than `seconds`, too short to generate motion for."""
     if audio.seconds < seconds:
