@@ -156,6 +156,8 @@ class Conditioner(nn.Module, ABC):
     dim: int  # C
     extractors: tuple[Extractor, ...] = ()
     """Audio features this conditioner reads; the data set computes them once a recording."""
+    reads_audio: bool = False
+    """True for a conditioner that learns from the waveform itself: batches then carry `audio`."""
 
     @abstractmethod
     def forward(self, batch: Batch) -> Condition:
@@ -191,6 +193,12 @@ class Generator(nn.Module, ABC):
         self.conditioners = nn.ModuleDict(dict(conditioners))
         self.masker = masker
 
+    def train(self, mode: bool = True) -> Generator:
+        """Training mode for everything but the tokenizers: their codebooks must not move under a generator."""
+        super().train(mode)
+        self.body.eval()
+        return self
+
     def condition(self, batch: Batch) -> dict[str, Condition]:
         """Every conditioner's view of the batch, by name."""
         return {name: conditioner(batch) for name, conditioner in self.conditioners.items()}
@@ -203,8 +211,8 @@ class Generator(nn.Module, ABC):
     def generate(self, batch: Batch, hidden: Bool[Tensor, "B T D"], rng: Rng | None = None, **sampling: Any) -> Window:
         """One window. batch.motion holds what is known, hidden says what to fill: seed frames and hints are one concept.
 
-        `sampling` is spelled out per generator (temperature, steps) and checked like a constructor. rng: one stream
-        a row, so that no result depends on its batch mates; None: the most likely motion, without chance.
+        `sampling` is spelled out per generator (temperature, steps) and checked like a constructor. rng: one stream a row,
+        so that no result depends on its batch mates; None: the most likely motion, without chance.
         """
 
     def trainable(self, stage: str) -> list[nn.Module]:

@@ -1,0 +1,32 @@
+"""The library's own plug-in: registers everything below it, through the same hook as anybody's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from maskmotion.plugins import hookimpl
+
+
+@hookimpl
+def maskmotion_register(register: Callable[[str, Any], Any]) -> None:
+    """Register the built-in components and presets."""
+    from maskmotion import conditioners, generators, presets, quantizers, strategies
+
+    for name, thing in {
+        "vq": quantizers.VQ,
+        "rvq": quantizers.RVQ,
+        "identity": quantizers.Identity,
+        "random": strategies.Random,
+        "span": strategies.Span,
+        "loss_based": strategies.LossBased,
+        "speech_queried": strategies.SpeechQueried,
+        "mel": conditioners.Mel,
+        "rhythm": conditioners.Rhythm,
+        "speech": conditioners.Speech,
+        "transcript": conditioners.Transcript,
+        "speaker": conditioners.Speaker,
+        "tiny": generators.Tiny,
+    }.items():
+        register(name, thing)
+    register("tiny", presets.tiny)

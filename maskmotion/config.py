@@ -1,0 +1,271 @@
+"""Recipes: which component and which arguments, checked against the constructors' own signatures."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticUndefined
+
+STRICT = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class RecipeError(Exception):
+    """A recipe that cannot be: every problem on a line of its own, with its path, the rule and a way out."""
+
+
+class _SpecProblem(ValueError):
+    """Problems inside one Spec, to be told with the Spec's own path in front."""
+
+    def __init__(self, problems: list[tuple[tuple[Any, ...], str]]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(message for _, message in problems))
+
+
+class Spec(BaseModel, frozen=True, extra="allow"):
+    """A component by name with its arguments, `Spec("rvq", num_layers=6)`. Inside a recipe every default is filled in."""
+
+    name: str
+    _kind: str = PrivateAttr("")  # of the component, known once the Spec has been checked
+
+    def __init__(self, name: str, **arguments: Any) -> None:
+        super().__init__(name=name, **arguments)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return dict(self.model_extra or {})
+
+
+@cache
+def spec_type(kind: str) -> Any:
+    """Annotation of a Spec whose component is of `kind`: a bare name will do, and defaults are written down."""
+    return Annotated[Spec, BeforeValidator(_from_name), AfterValidator(lambda spec: resolve(kind, spec))]
+
+
+def _from_name(value: Any) -> Any:
+    if isinstance(value, Mapping) and "name" not in value:
+        raise ValueError(f"a component needs a name, e.g. {{'name': 'random'}}; got only {sorted(value)}")
+    return {"name": value} if isinstance(value, str) else value
+
+
+def resolve(kind: str, spec: Spec) -> Spec:
+    """The same Spec with every argument checked and every default filled in."""
+    from maskmotion.registry import RegistryError, lookup, schema
+
+    try:
+        model = schema(lookup(kind, spec.name))
+    except RegistryError as error:
+        raise _SpecProblem([((), str(error))]) from None
+    try:
+        checked = model(**spec.arguments)
+    except ValidationError as error:
+        raise _SpecProblem(_problems(error, tuple(model.model_fields))) from None
+    resolved = Spec(spec.name, **{field: getattr(checked, field) for field in model.model_fields})
+    resolved._kind = kind
+    return resolved
+
+
+def build(spec: Spec, **given: Any) -> Any:
+    """Construct the component that a checked Spec describes; `given` are the collaborators the library supplies."""
+    from maskmotion.registry import lookup
+
+    cls = lookup(spec._kind, spec.name)
+    arguments = {name: _built(value) for name, value in spec.arguments.items()}
+    return cls(**{name: value for name, value in given.items() if name in cls.given}, **arguments)
+
+
+def _built(value: Any) -> Any:
+    """Nested Specs (a conditioner that holds another) become components."""
+    if isinstance(value, Spec):
+        return build(value)
+    if isinstance(value, Mapping):
+        return {key: _built(item) for key, item in value.items()}
+    return value
+
+
+class Body(BaseModel):
+    """The body and the window: frames per second, frames a window, known frames at its start."""
+
+    model_config = STRICT
+    fps: Literal[30] = 30
+    window: int = Field(64, ge=8)
+    seed_frames: int = Field(4, ge=0)
+
+
+class Tokenizer(BaseModel):
+    """One convolutional tokenizer a body part.
+
+    downsample: frames a token. dilations: residual blocks after each change of rate. velocity: weight of the error of
+    frame-to-frame differences beside the reconstruction error.
+    """
+
+    model_config = STRICT
+    width: int = Field(64, ge=1)
+    downsample: Literal[1, 2, 4, 8] = 4
+    dilations: tuple[int, ...] = (3, 1)
+    velocity: float = Field(0.5, ge=0)
+    quantizer: spec_type("quantizer")  # type: ignore[valid-type]
+
+
+class Root(BaseModel):
+    """The root-translation network: convolution width and residual layers."""
+
+    model_config = STRICT
+    width: int = Field(64, ge=1)
+    layers: int = Field(2, ge=1)
+
+
+class Training(BaseModel):
+    """How one stage learns.
+
+    lr follows a warm-up over `warmup` (share of the steps), then `decay`. stride: frames between windows.
+    ema_decay: None keeps no average. accumulate: batches a step. validate_every: steps; None: four times a run.
+    """
+
+    model_config = STRICT
+    steps: int = Field(400, ge=0)
+    batch_size: int = Field(32, ge=1)
+    stride: int = Field(20, ge=1)
+    lr: float = Field(1e-3, gt=0)
+    warmup: float = Field(0.1, ge=0, le=1)
+    decay: Literal["constant", "linear", "cosine"] = "cosine"
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = Field(0.0, ge=0)
+    grad_norm: float = Field(1.0, gt=0)
+    ema_decay: float | None = Field(None, ge=0, lt=1)
+    accumulate: int = Field(1, ge=1)
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    validate_every: int | None = Field(None, ge=1)
+    checkpoint_every: int = Field(200, ge=1)
+
+
+class Recipe(BaseModel):
+    """A full experiment: everything but data, device and folder."""
+
+    model_config = STRICT
+    name: str
+    body: Body = Body()
+    tokenizer: Tokenizer
+    root: Root = Root()
+    conditioners: dict[str, spec_type("conditioner")]  # type: ignore[valid-type]
+    masker: spec_type("masker") | None = None  # type: ignore[valid-type]
+    generator: spec_type("generator")  # type: ignore[valid-type]
+    seed: int = 0
+    training: dict[str, Training]
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explain(cls, value: Any, handler: Any) -> Recipe:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            lines = [f"{'.'.join(map(str, path))}: {text}" for path, text in _problems(error, tuple(cls.model_fields))]
+            raise RecipeError("\n".join(lines)) from None
+
+    def but(self, changes: Mapping[str, Any]) -> Recipe:
+        """A new recipe with these dotted paths replaced, validated again.
+
+        A new `name` of a component keeps the arguments that were set by hand and forgets the old class's defaults.
+        Raises RecipeError with the path of everything that is wrong.
+        """
+        data = self.model_dump()
+        for path, value in sorted(changes.items(), key=lambda item: not item[0].endswith(".name")):
+            if path.endswith(".name"):
+                _forget_defaults(self, data, path, value)
+            _replace(data, path, _plain(value))
+        return Recipe.model_validate(data)
+
+    def diff(self, other: Recipe) -> dict[str, Any]:
+        """The smallest `changes` with self.but(changes) == other."""
+        return _diff(self.model_dump(), other.model_dump())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def _replace(data: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    here: Any = data
+    for depth, part in enumerate(parents):
+        if not isinstance(here, dict) or part not in here or here[part] is None:
+            where = ".".join(parents[:depth]) or "a recipe"
+            fields = ", ".join(here) if isinstance(here, dict) else "nothing"
+            raise RecipeError(f"{path}: {where} has no {part!r}{_close(part, here)}; it has: {fields}")
+        here = here[part]
+    if not isinstance(here, dict):
+        raise RecipeError(f"{path}: {'.'.join(parents)} is a single value, {here!r}; set it as a whole")
+    here[last] = value
+
+
+def _forget_defaults(recipe: Recipe, data: dict[str, Any], path: str, new_name: Any) -> None:
+    """Drop what the old class's defaults wrote down, so that the new class brings its own."""
+    from maskmotion.registry import lookup, schema
+
+    spec: Any = recipe
+    for part in path.split(".")[:-1]:
+        spec = spec.get(part) if isinstance(spec, Mapping) else getattr(spec, part, None)
+        data = (data or {}).get(part, {})
+    if not isinstance(spec, Spec) or spec.name == new_name:
+        return
+    for name, info in schema(lookup(spec._kind, spec.name)).model_fields.items():
+        if info.default is not PydanticUndefined and info.default == spec.arguments[name]:
+            data.pop(name, None)
+
+
+def _diff(old: Any, new: Any, path: str = "") -> dict[str, Any]:
+    if old == new:
+        return {}
+    nested = isinstance(old, dict) and isinstance(new, dict) and path
+    same_component = nested and old.get("name") == new.get("name") and old.keys() <= new.keys()
+    if path and not same_component:
+        return {path: new}
+    changes: dict[str, Any] = {}
+    for key, value in new.items():
+        below = f"{path}.{key}" if path else key
+        changes.update(_diff(old[key], value, below) if key in old else {below: value})
+    return changes
+
+
+def _problems(error: ValidationError, fields: tuple[str, ...]) -> list[tuple[tuple[Any, ...], str]]:
+    found: list[tuple[tuple[Any, ...], str]] = []
+    for problem in error.errors():
+        location = tuple(part for part in problem["loc"] if not _is_validator(part))
+        cause = problem.get("ctx", {}).get("error")
+        if isinstance(cause, _SpecProblem):
+            found += [(location + inner, message) for inner, message in cause.problems]
+            continue
+        message = problem["msg"]
+        if problem["type"] == "extra_forbidden":
+            message += f"{_close(str(location[-1]), fields)}; known: {', '.join(fields)}" if len(location) == 1 else ""
+        elif problem["type"] not in ("missing", "model_type"):
+            message += f", got {problem['input']!r}"
+        found.append((location, message))
+    return found
+
+
+def _is_validator(part: Any) -> bool:
+    """Pydantic names the branch of a union or the validator in the location; a user's path has no such step."""
+    return (isinstance(part, str) and (part[:1].isupper() or "[" in part or "(" in part)) or part in ("float", "none")
+
+
+def _close(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known) if isinstance(known, dict | tuple) else [], n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,301 @@
+"""MaskedGenerator: passes, losses and one-window generation; a network writes `predict` only."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from maskmotion.interfaces import Conditioner, Generator, MaskContext, Masker
+from maskmotion.losses import code_losses, layer_weights, semantic_loss, weighted_mean
+from maskmotion.rng import Rng
+from maskmotion.shapes import Bool, Float
+from maskmotion.strategies import attention_scores
+from maskmotion.tokenizers.body import BodyTokenizer
+from maskmotion.types import Batch, Condition, Prediction, Quantized, Window
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Pass:
+    """One masked prediction in a step.
+
+    mask: "seed" hides everything but the seed frames (the generation mask), "masker" what the masker says.
+    speech: False: the body may not hear it (EMAGE's masked-gesture path). share: of the batch's rows; passes with a
+    share below 1 divide the batch between them. weight: of the pass's losses.
+    """
+
+    name: str
+    mask: Literal["seed", "masker"] = "masker"
+    speech: bool = True
+    share: float = 1.0
+    weight: float = 1.0
+
+
+GENERATION_AND_MASKER = (Pass("seed", "seed", share=0.5), Pass("speech", "masker", share=0.5))
+
+
+class MaskedGenerator(Generator):
+    """What masked motion models share; a new network writes `predict`.
+
+    Args:
+        body, conditioners, masker, seed_frames: given by the library.
+        passes: masked predictions of a step; without a masker only "seed" passes are possible.
+        code: weight of the class loss, per part and layer (layer q by 1 / (q + 1)).
+        latent: weight of the squared error of the predicted code vectors, in units of the latents' variance.
+        semantic: weight of L_sem, where the batch has semantic labels (EchoMask, section 3.4); 0 switches it off.
+        visible: weight of tokens nothing of which is hidden, beside 1 for fully hidden ones. (The releases weigh all
+            tokens alike: visible=1.)
+    """
+
+    given: ClassVar[frozenset[str]] = Generator.given | {"seed_frames"}
+
+    def __init__(
+        self,
+        body: BodyTokenizer,
+        conditioners: Mapping[str, Conditioner],
+        masker: Masker | None = None,
+        seed_frames: int = 4,
+        passes: tuple[Pass, ...] = GENERATION_AND_MASKER,
+        code: float = 1.0,
+        latent: float = 1.0,
+        semantic: float = 0.0,
+        visible: float = 0.1,
+    ) -> None:
+        super().__init__(body, conditioners, masker)
+        if masker is None and any(one.mask == "masker" for one in passes):
+            raise ValueError('a pass with mask="masker" needs a masker: name one, or keep passes with mask="seed" only')
+        self.seed_frames, self.passes = seed_frames, passes
+        self.weights = {"codes": code, "latents": latent}
+        self.semantic, self.visible = semantic, visible
+        # frame scores are positive and average 1; the affine map reads their logarithm as a log-odds of meaning
+        self.semantic_affine = nn.Parameter(torch.tensor([1.0, -1.5]))
+
+    @abstractmethod
+    def predict(
+        self,
+        motion: Float[Tensor, "B T D"],
+        hidden: Bool[Tensor, "B T D"],
+        valid: Bool[Tensor, "B T"],
+        conditions: Mapping[str, Condition],
+        *,
+        speech: bool = True,
+    ) -> Prediction:
+        """Tokens of the whole window from what is not hidden; values of `motion` under `hidden` must have no effect."""
+
+    def attend(
+        self, motion: Float[Tensor, "B T D"], valid: Bool[Tensor, "B T"], conditions: Mapping[str, Condition]
+    ) -> Mapping[str, Tensor]:
+        """Part -> [B, S, T] attention on the unmasked window. Override when it needs less than `predict`."""
+        attention = self.predict(motion, torch.zeros_like(motion, dtype=torch.bool), valid, conditions).attention
+        if not attention:
+            raise TypeError(
+                f"{type(self).__name__} predicts no attention, so neither L_sem nor speech-queried scores exist"
+            )
+        return attention
+
+    def forward(self, batch: Batch, *, teacher: Generator, progress: float, stage: str) -> dict[str, Tensor]:
+        """Named losses of every pass (`seed/codes`, `speech/latents`), the conditioners' own, and L_sem."""
+        with torch.no_grad():
+            targets = self.body.encode(batch.motion, batch.valid)
+        conditions = self.condition(batch)
+        rng = torch.Generator().manual_seed(
+            int(torch.randint(2**62, ()))
+        )  # follows the global state, so resume is exact
+        rows = _divide(self.passes, batch.motion.shape[0], batch.motion.device)
+        masks = {
+            one.name: self.mask(one, batch, conditions, rows[one.name], progress, rng, teacher) for one in self.passes
+        }
+        losses: dict[str, Tensor] = {}
+        for speech in (True, False):
+            together = [one for one in self.passes if one.speech == speech and len(rows[one.name])]
+            if together:
+                losses |= self._losses_together(together, batch, conditions, targets, rows, masks, speech)
+        for name, conditioner in self.conditioners.items():
+            assert isinstance(conditioner, Conditioner)
+            own = conditioner.losses(batch, conditions[name], targets)
+            losses |= {f"{name}/{key}": value for key, value in own.items()}
+        if self.semantic > 0 and "semantic" in batch.labels:
+            losses["semantic"] = self.semantic * self._semantic_loss(batch, conditions, rows)
+        return losses
+
+    def mask(
+        self,
+        one: Pass,
+        batch: Batch,
+        conditions: Mapping[str, Condition],
+        rows: Tensor,
+        progress: float,
+        rng: torch.Generator,
+        teacher: Generator | None,
+    ) -> Bool[Tensor, "rows T D"]:
+        """What a pass hides in these rows of the batch, True = hidden."""
+        if one.mask == "seed" or len(rows) == 0:
+            return self.generation_mask(batch.valid[rows])
+        assert self.masker is not None
+        seen = {name: condition.rows(rows).detach() for name, condition in conditions.items()}
+        context = MaskContext(batch.rows(rows), seen, progress, rng, teacher)
+        return self.body.layout.expand(self.masker(context))
+
+    def generation_mask(self, valid: Bool[Tensor, "rows T"]) -> Bool[Tensor, "rows T D"]:
+        """Everything but the seed frames, True = hidden."""
+        hidden = torch.ones_like(valid)
+        hidden[:, : self.seed_frames] = False
+        return self.body.layout.expand(hidden & valid)
+
+    def losses(
+        self, batch: Batch, prediction: Prediction, targets: Mapping[str, Quantized], hidden: Bool[Tensor, "B T D"]
+    ) -> dict[str, Tensor]:
+        """Class and latent loss of one pass, averaged over parts; a token counts by the share of it that is hidden."""
+        total = {"codes": torch.zeros((), device=hidden.device), "latents": torch.zeros((), device=hidden.device)}
+        for part, weight in self._token_weights(hidden, batch.valid).items():
+            errors = token_errors(prediction, targets[part], part)
+            for name, error in errors.items():
+                total[name] = total[name] + weighted_mean(error, weight) / len(self.body.parts)
+        return {name: self.weights[name] * value for name, value in total.items() if self.weights[name]}
+
+    def _losses_together(
+        self,
+        passes: list[Pass],
+        batch: Batch,
+        conditions: Mapping[str, Condition],
+        targets: Mapping[str, Quantized],
+        rows: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor],
+        speech: bool,
+    ) -> dict[str, Tensor]:
+        """Passes that hear the same share one call of the network."""
+        index = torch.cat([rows[one.name] for one in passes])
+        hidden = torch.cat([masks[one.name] for one in passes])
+        seen = {name: condition.rows(index) for name, condition in conditions.items()}
+        prediction = self.predict(batch.motion[index], hidden, batch.valid[index], seen, speech=speech)
+        losses = {f"prediction/{name}": value for name, value in prediction.losses.items()}
+        start = 0
+        for one in passes:
+            mine = torch.arange(start, start + len(rows[one.name]), device=hidden.device)
+            start += len(mine)
+            own = {part: _token_rows(target, rows[one.name]) for part, target in targets.items()}
+            part_losses = self.losses(batch.rows(rows[one.name]), _rows(prediction, mine), own, hidden[mine])
+            losses |= {f"{one.name}/{name}": one.weight * value for name, value in part_losses.items()}
+        return losses
+
+    def _semantic_loss(self, batch: Batch, conditions: Mapping[str, Condition], rows: Mapping[str, Tensor]) -> Tensor:
+        """L_sem on the rows of the masker's passes, unmasked: hidden frames would give the labels away."""
+        chosen = [rows[one.name] for one in self.passes if one.mask == "masker" and len(rows[one.name])]
+        index = torch.cat(chosen).unique() if chosen else torch.arange(len(batch.motion), device=batch.motion.device)
+        seen = {name: condition.rows(index) for name, condition in conditions.items()}
+        scores = attention_scores(self.attend(batch.motion[index], batch.valid[index], seen))
+        logits = self.semantic_affine[0] * torch.log(scores + 1e-6) + self.semantic_affine[1]
+        return semantic_loss(logits, batch.labels["semantic"][index], batch.valid[index])
+
+    def _token_weights(self, hidden: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        """Part -> [B, N]: share of each token's values that is hidden, at least `visible`; 0 for padding."""
+        weights = {}
+        for part, columns in self.body.layout.columns.items():
+            share = (hidden[..., list(columns)] & valid[..., None]).float().mean(-1)  # [B, T]
+            short = -share.shape[1] % self.body.downsample
+            share = nn.functional.pad(share, (0, short)).unflatten(1, (-1, self.body.downsample)).mean(-1)
+            real = nn.functional.pad(valid, (0, short)).unflatten(1, (-1, self.body.downsample)).any(-1)
+            weights[part] = share.clamp(min=self.visible) * real
+        return weights
+
+    def teacher_attention(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Part -> [B, S, T], of this network as the teacher (no gradient, evaluation mode)."""
+        return self.attend(batch.motion, batch.valid, self.condition(batch))
+
+    def teacher_token_loss(self, batch: Batch) -> Float[Tensor, "B T"]:
+        """[B, T] class loss of every frame's token with everything but the seed frames hidden (latent error without codes)."""
+        hidden = self.generation_mask(batch.valid)
+        prediction = self.predict(batch.motion, hidden, batch.valid, self.condition(batch))
+        targets = self.body.encode(batch.motion, batch.valid)
+        name = "codes" if self.body.num_layers else "latents"
+        losses = [token_errors(prediction, targets[part], part)[name] for part in self.body.parts]
+        per_frame = torch.stack(losses).mean(0).repeat_interleave(self.body.downsample, dim=1)
+        return per_frame[:, : batch.valid.shape[1]]
+
+    @torch.no_grad()
+    def validate(self, batch: Batch) -> dict[str, Tensor]:
+        """Losses under the generation mask, the same question for every masking strategy."""
+        everything = torch.arange(len(batch.motion), device=batch.motion.device)
+        one = Pass("seed", "seed")
+        masks = {"seed": self.generation_mask(batch.valid)}
+        targets = self.body.encode(batch.motion, batch.valid)
+        return self._losses_together([one], batch, self.condition(batch), targets, {"seed": everything}, masks, True)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        batch: Batch,
+        hidden: Bool[Tensor, "B T D"],
+        rng: Rng | None = None,
+        *,
+        temperature: float = 0.0,
+        decode: Literal["codes", "latents"] = "codes",
+        **unknown: Any,
+    ) -> Window:
+        """Fill a window in one step.
+
+        temperature: 0 takes the most likely code, above it codes are drawn with that temperature from `rng`.
+        decode: from the chosen codes, or from the predicted code vectors (smoother, smaller motion).
+        Raises TypeError for other sampling options, ValueError for a negative temperature or a temperature without rng.
+        """
+        if unknown:
+            raise TypeError(f"no sampling option {sorted(unknown)}; {type(self).__name__} has: temperature, decode")
+        if temperature < 0 or (temperature > 0 and rng is None):
+            raise ValueError(f"temperature is 0 or more and needs an rng above 0, got {temperature} and rng={rng}")
+        prediction = self.predict(batch.motion, hidden, batch.valid, self.condition(batch))
+        latents = {}
+        for part in self.body.parts:
+            if decode == "latents" or self.body.num_layers == 0:
+                latents[part] = prediction.latents[part].sum(dim=2)
+            else:
+                codes = _choose(prediction.logits[part], temperature, rng)
+                latents[part] = self.body[part].quantizer.embed(codes).sum(dim=2)
+        return Window(self.body.decode(latents, batch.motion.shape[1]), latents, dict(prediction.attention))
+
+
+def token_errors(prediction: Prediction, target: Quantized, part: str) -> dict[str, Tensor]:
+    """[B, N] class loss (layers weighted by 1 / (q + 1)) and latent error (in units of the target's variance)."""
+    errors = {}
+    if target.codes.shape[-1]:
+        losses = code_losses(prediction.logits[part], target.codes)
+        errors["codes"] = losses @ layer_weights(losses.shape[-1], losses)
+    predicted = prediction.latents[part].sum(dim=2)
+    errors["latents"] = (predicted - target.latents).square().mean(-1) / target.latents.var().clamp(min=1e-6)
+    return errors
+
+
+def _choose(logits: Tensor, temperature: float, rng: Rng | None) -> Tensor:
+    if temperature == 0 or rng is None:
+        return logits.argmax(-1)
+    noise = rng.gumbel(*logits.shape[1:]).to(logits)
+    return (logits / temperature + noise).argmax(-1)
+
+
+def _divide(passes: tuple[Pass, ...], rows: int, device: torch.device) -> dict[str, Tensor]:
+    """Rows of each pass: all of them, or consecutive shares of the (shuffled) batch."""
+    divided, used = {}, 0.0
+    for one in passes:
+        if one.share >= 1:
+            divided[one.name] = torch.arange(rows, device=device)
+            continue
+        first, used = round(used * rows), used + one.share
+        divided[one.name] = torch.arange(first, min(rows, round(used * rows)), device=device)
+    if used > 1 + 1e-6:
+        raise ValueError(f"shares of passes below 1 must sum to at most 1, got {used:g}")
+    return divided
+
+
+def _rows(prediction: Prediction, index: Tensor) -> Prediction:
+    return Prediction(
+        logits={part: value[index] for part, value in prediction.logits.items()},
+        latents={part: value[index] for part, value in prediction.latents.items()},
+    )
+
+
+def _token_rows(target: Quantized, index: Tensor) -> Quantized:
+    return Quantized(target.latents[index], target.codes[index], target.loss, target.perplexity)

@@ -1,0 +1,125 @@
+"""Tiny: the small network that every masking strategy runs on, with speech-to-motion cross-attention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from maskmotion.generators.masked import GENERATION_AND_MASKER, MaskedGenerator, Pass
+from maskmotion.interfaces import Conditioner, Masker
+from maskmotion.nn.convolution import Conv
+from maskmotion.nn.transformer import Attention, Block, positions
+from maskmotion.shapes import Bool, Float
+from maskmotion.tokenizers.body import BodyTokenizer
+from maskmotion.types import Condition, Prediction
+
+
+class Tiny(MaskedGenerator):
+    """A masked generator of about a million weights, to learn on a CPU in a minute whether an idea works.
+
+    Speech [B, T] and masked motion [B, T] pass a transformer layer each; speech steps query motion frames (the
+    attention that speech-queried masking reads); both are folded to tokens, pass `layers` layers, and one linear head a
+    part gives code scores and code vectors. It is ours, in the shape of EchoMask's student with one part and one head.
+
+    Args:
+        dim: width. heads: of every attention. layers: transformer layers at the token rate. dropout: in all layers.
+        The others as in `MaskedGenerator`.
+    """
+
+    def __init__(
+        self,
+        body: BodyTokenizer,
+        conditioners: Mapping[str, Conditioner],
+        masker: Masker | None = None,
+        seed_frames: int = 4,
+        dim: int = 96,
+        heads: int = 4,
+        layers: int = 2,
+        dropout: float = 0.0,
+        passes: tuple[Pass, ...] = GENERATION_AND_MASKER,
+        code: float = 1.0,
+        latent: float = 1.0,
+        semantic: float = 0.0,
+        visible: float = 0.1,
+    ) -> None:
+        super().__init__(body, conditioners, masker, seed_frames, passes, code, latent, semantic, visible)
+        fold = body.downsample
+        self.mask_embedding = nn.Parameter(torch.zeros(body.layout.dim))
+        self.inputs = nn.ModuleDict({name: nn.Linear(one.dim, dim) for name, one in conditioners.items()})
+        self.hear = Conv(dim, dim, 5)
+        self.speech_layer, self.motion_layer = Block(dim, heads, dropout), Block(dim, heads, dropout)
+        self.motion_in = nn.Linear(body.layout.dim, dim)
+        self.norm_speech, self.norm_motion = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.query = Attention(dim, heads)
+        self.to_tokens = nn.Linear(2 * fold * dim, dim)
+        self.layers = nn.ModuleList(Block(dim, heads, dropout) for _ in range(layers))
+        self.norm_out = nn.LayerNorm(dim)
+        depth = max(1, body.num_layers)
+        self.heads = nn.ModuleDict(
+            {part: nn.Linear(dim, depth * (body.codebook_size + body.dim)) for part in body.parts}
+        )
+
+    def predict(
+        self,
+        motion: Float[Tensor, "B T D"],
+        hidden: Bool[Tensor, "B T D"],
+        valid: Bool[Tensor, "B T"],
+        conditions: Mapping[str, Condition],
+        *,
+        speech: bool = True,
+    ) -> Prediction:
+        """Tokens of the window; T is padded to whole tokens."""
+        motion, hidden, valid = self._whole_tokens(motion, hidden, valid)
+        heard = self._hear(conditions, valid) * float(speech)
+        seen = self._see(motion, hidden, valid)
+        gathered, attention = self.query.weigh(self.norm_speech(heard), self.norm_motion(seen), valid)
+        fold = self.body.downsample
+        both = torch.cat([heard + gathered, seen], dim=-1) * valid[..., None]  # [B, T, 2C]
+        x = self.to_tokens(both.unflatten(1, (-1, fold)).flatten(2))  # [B, N, C]
+        x = x + positions(x.shape[1], x.shape[2], x)
+        real = valid.unflatten(1, (-1, fold)).any(-1)
+        for layer in self.layers:
+            x = layer(x, real)
+        x = self.norm_out(x)
+        logits, latents = {}, {}
+        size = self.body.codebook_size
+        for part in self.body.parts:
+            out = self.heads[part](x).unflatten(-1, (-1, size + self.body.dim))  # [B, N, Q, K + C]
+            logits[part], latents[part] = out[..., :size], out[..., size:]
+        return Prediction(logits, latents, attention={"body": attention})
+
+    def attend(
+        self, motion: Float[Tensor, "B T D"], valid: Bool[Tensor, "B T"], conditions: Mapping[str, Condition]
+    ) -> Mapping[str, Tensor]:
+        """{"body": [B, T, T]}: needs neither the token layers nor the heads."""
+        frames = motion.shape[1]
+        motion, hidden, valid = self._whole_tokens(motion, torch.zeros_like(motion, dtype=torch.bool), valid)
+        heard, seen = self._hear(conditions, valid), self._see(motion, hidden, valid)
+        _, attention = self.query.weigh(self.norm_speech(heard), self.norm_motion(seen), valid)
+        return {"body": attention[:, :frames, :frames]}
+
+    def _whole_tokens(self, motion: Tensor, hidden: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        short = -motion.shape[1] % self.body.downsample
+        if short == 0:
+            return motion, hidden, valid
+        pad = nn.functional.pad
+        return pad(motion, (0, 0, 0, short)), pad(hidden, (0, 0, 0, short)), pad(valid, (0, short))
+
+    def _hear(self, conditions: Mapping[str, Condition], valid: Tensor) -> Tensor:
+        """Conditions, summed on the motion's own clock: [B, T, C]."""
+        x = torch.zeros((), device=valid.device)
+        for name, condition in conditions.items():
+            features = condition.features
+            if features.shape[1] != valid.shape[1]:
+                features = nn.functional.pad(features, (0, 0, 0, valid.shape[1] - features.shape[1]))
+            x = x + self.inputs[name](features)
+        x = nn.functional.gelu(self.hear(x, valid))
+        return self.speech_layer(x + positions(x.shape[1], x.shape[2], x), valid)
+
+    def _see(self, motion: Tensor, hidden: Tensor, valid: Tensor) -> Tensor:
+        """Masked motion on the same clock: [B, T, C]."""
+        visible = torch.where(hidden, self.mask_embedding, self.body.normalise(motion))
+        x = self.motion_in(visible)
+        return self.motion_layer(x + positions(x.shape[1], x.shape[2], x), valid)

@@ -1,0 +1,1 @@
+"""Sampling: one window -> a clip of any length."""

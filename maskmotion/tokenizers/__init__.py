@@ -1,0 +1,7 @@
+"""Tokenizers: motion to tokens and back, one network a body part."""
+
+from maskmotion.tokenizers.body import BodyTokenizer
+from maskmotion.tokenizers.part import PartTokenizer
+from maskmotion.tokenizers.root import RootPredictor
+
+__all__ = ["BodyTokenizer", "PartTokenizer", "RootPredictor"]
