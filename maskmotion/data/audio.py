@@ -83,7 +83,7 @@ def sample_of(frame: int, fps: int = 30) -> int:
     return (2 * frame * SAMPLE_RATE + fps) // (2 * fps)
 
 
-def require_seconds(audio: Audio, seconds: float = 0.2) -> Audio:
+def require_seconds(audio: Audio, seconds: float | int = 0.2) -> Audio:
     """The same audio; ValueError when it is shorter than `seconds`, too short to generate motion for."""
     if audio.seconds < seconds:
         raise ValueError(f"the audio lasts {audio.seconds:.3f} s: need at least {seconds:g} s; give a longer recording")

@@ -181,6 +181,23 @@ def frame_semantics(rows: list[SemanticRow], frames: int, fps: int = FPS) -> Flo
     return scores
 
 
+def read_labels(path: Path, frames: int) -> dict[str, Tensor]:
+    """The arrays of a label file, cut to `frames`: bool, int64 or float32. ValueError for other shapes and lengths."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: np.asarray(archive[key]) for key in archive.files}
+    except Exception as error:  # a damaged zip makes numpy and zipfile raise nearly anything
+        raise ValueError(f"{path}: not an npz of plain arrays ({error}); write it again with numpy.savez") from error
+    for key, array in arrays.items():
+        if array.ndim != 1 or array.dtype.kind not in "biuf" or len(array) < frames:
+            raise ValueError(
+                f"{path}: label {key!r} must be numbers [T] with T at least the {frames} frames of motion and audio, "
+                f"got {list(array.shape)} of {array.dtype}"
+            )
+    kinds = {"b": np.bool_, "i": np.int64, "u": np.int64, "f": np.float32}
+    return {key: torch.from_numpy(array[:frames].astype(kinds[array.dtype.kind])) for key, array in arrays.items()}
+
+
 def _load(recording: Recording) -> Clip:
     audio = load_audio(recording.audio)
     file = read_motion(recording.motion)
@@ -196,7 +213,7 @@ def _load(recording: Recording) -> Clip:
         words = tuple(word for word in read_words(recording.textgrid) if word.start < frames / FPS)
         labels["words"] = frame_words(words, frames)
     if recording.labels.is_file():
-        labels |= _label_arrays(recording.labels, frames)
+        labels |= read_labels(recording.labels, frames)
     return Clip(
         name=recording.id,
         motion=motion[:frames].clone(),
@@ -207,19 +224,3 @@ def _load(recording: Recording) -> Clip:
         labels=labels,
         betas=torch.from_numpy(file.betas.astype(np.float32)),
     )
-
-
-def _label_arrays(path: Path, frames: int) -> dict[str, Tensor]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: np.asarray(archive[key]) for key in archive.files}
-    except Exception as error:  # a damaged zip makes numpy and zipfile raise nearly anything
-        raise ValueError(f"{path}: not an npz of plain arrays ({error}); write it again with numpy.savez") from error
-    for key, array in arrays.items():
-        if array.ndim != 1 or array.dtype.kind not in "biuf" or len(array) < frames:
-            raise ValueError(
-                f"{path}: label {key!r} must be numbers [T] with T at least the {frames} frames of motion and audio, "
-                f"got {list(array.shape)} of {array.dtype}"
-            )
-    kinds = {"b": np.bool_, "i": np.int64, "u": np.int64, "f": np.float32}
-    return {key: torch.from_numpy(array[:frames].astype(kinds[array.dtype.kind])) for key, array in arrays.items()}

@@ -57,7 +57,7 @@ def read_words(path: str | Path) -> tuple[Word, ...]:
     return next(named, next(iter(tiers.values()), ()))
 
 
-def read_transcript(path: str | Path, seconds: float, audio: Audio | None = None) -> tuple[Word, ...]:
+def read_transcript(path: str | Path, seconds: float | int, audio: Audio | None = None) -> tuple[Word, ...]:
     """Words with times from a `.TextGrid` or a plain `.txt`.
 
     Plain words are spread over `seconds` in proportion to their letters: an approximation, good to about a second in
@@ -122,7 +122,7 @@ def _require_whole(path: Path, found: list[int]) -> None:
         )
 
 
-def _spoken_times(share: np.ndarray, seconds: float, audio: Audio | None) -> np.ndarray:
+def _spoken_times(share: np.ndarray, seconds: float | int, audio: Audio | None) -> np.ndarray:
     """Where on the clock each share (0..1) of the speaking time has passed."""
     hop = SAMPLE_RATE // 100
     steps = 0 if audio is None else len(audio.samples) // hop
