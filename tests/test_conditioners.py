@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 import zlib
 from dataclasses import replace
 
@@ -12,9 +14,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskmotion.conditioners import Mel, Rhythm, Speaker, Transcript
+from maskmotion.conditioners import Mel, Rhythm, Speaker, Speech, Transcript
+from maskmotion.conditioners import speech as speech_module
 from maskmotion.conditioners.rhythm import AMPLITUDE, ENERGY, ONSET
 from maskmotion.conditioners.signal import FFT_SIZE, FLOOR, WINDOW, log_mel, mel_filterbank
+from maskmotion.conditioners.speech import HubertLayers
 from maskmotion.types import SAMPLE_RATE, Batch
 
 FPS = 30
@@ -235,3 +239,170 @@ def test_a_transcript_is_never_required():
 def test_tables_need_a_size(make):
     with pytest.raises(ValueError, match="dim >= 1"):
         make(dim=0)
+
+
+# ------------------------------------------------------------------------------------------------ speech
+
+
+@pytest.fixture(scope="module")
+def hubert(tmp_path_factory):
+    """Writes small random HuBERTs as checkpoint folders."""
+    transformers = pytest.importorskip("transformers")
+
+    def write(layers=3, normalise=True, seed=0):
+        torch.manual_seed(seed)
+        config = transformers.HubertConfig(
+            hidden_size=16,
+            num_hidden_layers=layers,
+            num_attention_heads=2,
+            intermediate_size=24,
+            conv_dim=(8,) * 7,
+            num_conv_pos_embeddings=16,
+            num_conv_pos_embedding_groups=2,
+            feat_extract_norm="layer",
+            do_stable_layer_norm=True,
+        )
+        folder = tmp_path_factory.mktemp("checkpoint") / "small"
+        transformers.HubertModel(config).save_pretrained(folder)
+        extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=normalise, return_attention_mask=True)
+        extractor.save_pretrained(folder)
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def small(hubert):
+    return hubert()
+
+
+def test_speech_has_both_levels_at_the_motion_rate(small):
+    speech = Speech(checkpoint=str(small), low=1)
+    condition = speech(make_batch())
+    assert speech.dim == 16
+    assert condition.features.shape == condition.levels["low"].shape == (2, 24, 16)
+    assert torch.equal(condition.features, condition.levels["high"])
+    assert not torch.equal(condition.levels["low"], condition.levels["high"])
+
+
+def test_speech_is_no_part_of_the_saved_model(small):
+    speech = Speech(checkpoint=str(small), low=1)
+    speech(make_batch())
+    assert speech.state_dict() == {}
+    assert list(speech.parameters()) == []
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_speech_features_are_the_hidden_layers_of_the_processors_input(hubert, normalise):
+    import transformers
+
+    folder = hubert(normalise=normalise)
+    audio = noise(SAMPLE_RATE, scale=0.02) + 0.01
+    processor = transformers.Wav2Vec2FeatureExtractor.from_pretrained(folder)
+    model = transformers.HubertModel.from_pretrained(folder).eval()
+    outputs = {}
+    for index, layer in enumerate(model.encoder.layers):
+        layer.register_forward_hook(lambda *call, index=index: outputs.update({index + 1: call[2]}))
+    with torch.no_grad():
+        last = model(processor(audio.numpy(), sampling_rate=SAMPLE_RATE, return_tensors="pt").input_values)
+    low = outputs[2][0] if isinstance(outputs[2], tuple) else outputs[2]
+    # 50 frames a second: frame t is centred at 320 t + 160 samples, step k at 320 k + 200
+    ours = HubertLayers(str(folder), 2, -1)(audio, 49, 50)
+    steps = torch.cat([low[0], last.last_hidden_state[0]], dim=1)
+    expected = torch.lerp(steps[:-1], steps[1:], 7 / 8)
+    torch.testing.assert_close(ours[1:], expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(ours[0], steps[0], atol=1e-5, rtol=1e-4)
+
+
+def test_long_speech_in_blocks_equals_one_pass_where_layers_look_nearby(small, monkeypatch):
+    extractor = HubertLayers(str(small), 0, 0)  # layer 0 sees 16 steps around it, less than the context
+    audio = noise(SAMPLE_RATE * 12)
+    whole = extractor(audio, 360, FPS)
+    monkeypatch.setattr(speech_module, "BLOCK", 97)
+    monkeypatch.setattr(speech_module, "CONTEXT", 20)
+    seen = []
+    block = HubertLayers._block
+    monkeypatch.setattr(HubertLayers, "_block", lambda self, *args: seen.append(args[1:]) or block(self, *args))
+    torch.testing.assert_close(extractor(audio, 360, FPS), whole, atol=1e-5, rtol=1e-4)
+    assert len(seen) == 7
+    assert all(stop - start <= 97 for start, stop in seen)
+
+
+@pytest.mark.parametrize("samples", [0, 1, 399, 400, 1000])
+def test_speech_of_any_length_gives_every_frame(small, samples):
+    assert HubertLayers(str(small), 0, -1)(noise(samples), 6, FPS).isfinite().all()
+
+
+def test_padding_and_caching_of_speech(small):
+    speech = Speech(checkpoint=str(small), low=1)
+    valid = torch.arange(24) < torch.tensor([[24], [9]])
+    batch = make_batch(valid=valid)
+    noisy = batch.audio.clone()
+    noisy[1, 9 * SAMPLE_RATE // FPS :] = 5.0
+    expected = speech(batch)
+    found = speech(replace(batch, audio=noisy))
+    assert torch.equal(expected.levels["low"], found.levels["low"])
+    assert torch.equal(expected.features, found.features)
+    assert (found.features[1, 9:] == 0).all()
+    cached = {speech.extractor.key: torch.cat([expected.levels["low"], expected.features], dim=2)}
+    assert torch.equal(speech(replace(batch, audio=None, features=cached)).features, expected.features)
+
+
+def test_the_key_tells_checkpoints_and_layers_apart(hubert, small):
+    key = HubertLayers(str(small), 1, -1).key
+    assert key == HubertLayers(str(small), -3, 3).key
+    assert key != HubertLayers(str(small), 2, -1).key
+    assert key != HubertLayers(str(hubert(layers=2)), 1, -1).key
+    assert key != HubertLayers(str(hubert(normalise=False)), 1, -1).key
+
+
+def test_the_key_changes_with_the_weights_of_the_same_name_and_size(hubert, small):
+    assert HubertLayers(str(small), 1, -1).key != HubertLayers(str(hubert(seed=5)), 1, -1).key
+
+
+@pytest.mark.parametrize("layers", [{"low": 4}, {"low": 0, "high": -5}])
+def test_a_layer_that_does_not_exist_is_refused_with_those_that_do(small, layers):
+    with pytest.raises(ValueError, match="hidden layers 0 to 3"):
+        Speech(checkpoint=str(small), **layers)
+
+
+def test_a_missing_checkpoint_says_how_to_give_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(FileNotFoundError, match=r"Give the path of a folder with config\.json"):
+        Speech(checkpoint=str(tmp_path / "absent" / "deep" / "folder"))
+    with pytest.raises(FileNotFoundError, match=r"config\.json is missing"):
+        Speech(checkpoint=str(tmp_path))
+
+
+def test_pickled_weights_are_refused_with_the_way_out(small, tmp_path):
+    folder = tmp_path / "pickled"
+    folder.mkdir()
+    (folder / "config.json").write_bytes((small / "config.json").read_bytes())
+    torch.save({}, folder / "pytorch_model.bin")
+    speech = Speech(checkpoint=str(folder), low=1)
+    with pytest.raises(FileNotFoundError, match="no safetensors weights"):
+        speech(make_batch())
+
+
+def test_another_kind_of_model_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "hidden_size": 4, "num_hidden_layers": 1}))
+    with pytest.raises(ValueError, match="is no HuBERT"):
+        Speech(checkpoint=str(tmp_path))
+
+
+def test_a_checkpoint_in_the_hubs_cache_is_known_by_its_commit(small, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    model = tmp_path / "models--someone--small"
+    for commit in ("a" * 40, "b" * 40):
+        shutil.copytree(small, model / "snapshots" / commit)
+    (model / "refs").mkdir()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    keys = set()
+    for commit in ("a" * 40, "b" * 40):
+        (model / "refs" / "main").write_text(commit)
+        extractor = HubertLayers("someone/small", 1, -1)
+        assert extractor.normalises
+        keys.add(extractor.key)
+    assert len(keys) == 2

@@ -71,8 +71,10 @@ def read_valid(extractor: Extractor, batch: Batch) -> Float[Tensor, "B T C"]:
     keep = batch.valid[..., None]
     if extractor.key in batch.features or batch.audio is None:
         return torch.where(keep, extractor.read(batch), 0.0)
-    rows = [batch.rows(index) for index in torch.arange(len(batch.valid), device=batch.valid.device)[:, None]]
-    features = [extractor.read(replace(row, audio=_spoken(row.audio[0], row.valid[0], batch.fps))) for row in rows]
+    features = [
+        extractor.read(replace(batch.rows(row), audio=_spoken(batch.audio[row][0], batch.valid[row][0], batch.fps)))
+        for row in torch.arange(len(batch.valid), device=batch.valid.device)[:, None]
+    ]
     return torch.where(keep, torch.cat(features), 0.0)
 
 
