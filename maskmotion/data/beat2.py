@@ -93,11 +93,14 @@ def read_split(root: str | Path) -> list[Recording]:
             f"{path}: not found; a BEAT2 tree is a folder such as beat_english_v2.0.0 with {SPLIT_FILE}, wave16k/ and "
             f"smplxflame_30/ in it"
         )
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        rows = csv.DictReader(stream, skipinitialspace=True)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        rows = csv.DictReader(text.splitlines(), skipinitialspace=True)
         if not {"id", "type"} <= set(rows.fieldnames or ()):
-            raise ValueError(f"{path}: the first line must name the columns id,type; it says {rows.fieldnames}")
+            raise ValueError(f"the first line must name the columns id,type; it says {rows.fieldnames}")
         found = [(rows.line_num, (row["id"] or "").strip(), (row["type"] or "").strip()) for row in rows]
+    except (ValueError, csv.Error) as error:  # bytes that are no text are a ValueError too
+        raise ValueError(f"{path}: not a readable split csv: {error}") from error
     for line, name, split in found:
         if split not in SPLITS or not name or {"/", "\\"} & set(name):
             raise ValueError(f"{path}, line {line}: need an id and one of {', '.join(SPLITS)}, got {name!r}, {split!r}")

@@ -64,10 +64,10 @@ class WindowDataset:
             for extractor in extractors
         }
         # A frame past the clip is padding, and so is its sound.
-        sounds = [_audio(clip)[: sample_of(clip.frames, clip.fps)] for clip in clips] if audio else []
+        silence = torch.zeros(sample_of(window, self.fps))
+        sounds = [torch.cat([_audio(clip)[: sample_of(clip.frames, clip.fps)], silence]) for clip in clips if audio]
         self._audio = torch.cat(sounds) if audio else None
-        self._samples = torch.tensor([len(sound) for sound in sounds])
-        self._sample_offset = _offsets(self._samples.tolist())
+        self._sample_offset = _offsets([len(sound) for sound in sounds])
 
     def __len__(self) -> int:
         return len(self._first)
@@ -105,11 +105,8 @@ class WindowDataset:
         )
 
     def _waveforms(self, audio: Tensor, clip: Tensor, first: Tensor) -> Tensor:
-        start = torch.tensor([sample_of(frame, self.fps) for frame in first.tolist()])
-        sample = start[:, None] + torch.arange(sample_of(self.window, self.fps))
-        inside = sample < self._samples[clip, None]
-        where = (self._sample_offset[clip, None] + sample).clamp(max=len(audio) - 1)
-        return torch.where(inside, audio[where], 0.0)
+        start = self._sample_offset[clip] + torch.tensor([sample_of(frame, self.fps) for frame in first.tolist()])
+        return audio.unfold(0, sample_of(self.window, self.fps), 1)[start]
 
     @cached_property
     def _texts(self) -> tuple[str, ...] | None:
