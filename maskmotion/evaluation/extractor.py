@@ -17,7 +17,7 @@ from maskmotion.shapes import Float
 
 WINDOW = 64  # frames the extractor is trained on
 DOWNSAMPLE = 16  # frames per feature vector, as in EMAGE's extractor
-_BATCH = 32
+_BATCH = 24
 
 
 class FeatureExtractor(nn.Module):
@@ -57,21 +57,18 @@ class FeatureExtractor(nn.Module):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_scale", torch.ones(size))
 
-    def _codes(self, rotations: Float[Tensor, "B T 330"]) -> Float[Tensor, "B C N"]:
-        return self.encoder(self._standard(rotations).mT)
-
-    def _standard(self, rotations: Float[Tensor, "B T 330"]) -> Float[Tensor, "B T 330"]:
-        return (rotations - self.input_mean) / self.input_scale
+    def _standard(self, rotations: Float[Tensor, "B T 330"]) -> Float[Tensor, "B 330 T"]:
+        return ((rotations - self.input_mean) / self.input_scale).mT.contiguous()
 
     def forward(self, rotations: Float[Tensor, "B T 330"]) -> Float[Tensor, "B N C"]:
         """[B, T, 330] -> [B, T/16, C]; T a multiple of 16. Raises ValueError for any other T."""
         if rotations.shape[1] % DOWNSAMPLE:
             raise ValueError(f"T must be a multiple of {DOWNSAMPLE}, got {rotations.shape[1]}; cut the clip")
-        return (self._codes(rotations).mT - self.feature_mean) / self.feature_scale
+        return (self.encoder(self._standard(rotations)).mT - self.feature_mean) / self.feature_scale
 
     def reconstruction_error(self, rotations: Float[Tensor, "B T 330"]) -> Float[Tensor, ""]:
         """Mean squared error of the autoencoder in units of the training motion's variance, []."""
-        target = self._standard(rotations).mT
+        target = self._standard(rotations)
         return nn.functional.mse_loss(self.decoder(self.encoder(target)), target)
 
     @torch.no_grad()
@@ -148,7 +145,7 @@ def train_extractor(motions: Iterable[Float[Tensor, "_ D"]], steps: int = 300, s
 
     Args:
         motions: the training split's clips [T, 437]; shorter ones than 64 frames are left out.
-        steps: optimiser steps of 32 windows each.
+        steps: optimiser steps of 24 windows each.
         seed: of initialisation and windows.
 
     Raises:
