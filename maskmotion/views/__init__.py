@@ -1,0 +1,9 @@
+"""Pictures and videos of motions, masks and training (extra `viz`: matplotlib and imageio-ffmpeg)."""
+
+from __future__ import annotations
+
+from maskmotion.views.curves import plot_losses
+from maskmotion.views.masks import plot_masks
+from maskmotion.views.video import render_video
+
+__all__ = ["plot_losses", "plot_masks", "render_video"]
