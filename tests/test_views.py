@@ -16,6 +16,7 @@ from maskmotion.types import SAMPLE_RATE, Clip, Word
 from maskmotion.views import plot_losses, plot_masks, render_video
 from maskmotion.views.canvas import envelope, replacing, runs
 from maskmotion.views.figure import joint_positions
+from maskmotion.views.masks import _meant
 from maskmotion.views.video import HEIGHT, PERSON, SPEECH, Scene
 
 pytest.importorskip("matplotlib")
@@ -178,9 +179,15 @@ def test_mask_picture_shows_which_frames_are_hidden(tmp_path):
     mask = torch.zeros(60, dtype=torch.bool)
     mask[15:30] = True
     path = plot_masks(tmp_path / "m.png", audio=clip.audio, fps=FPS, rows={"span": (torch.zeros(60), mask)})
-    pixels = picture(path)[300:400, 262:1598, :3]  # the strategy's axes: margins are 1.75 and 1.35 inches
+    pixels = picture(path)[325:415, 262:1598, :3]  # the strategy's axes: margins are 1.75 and 1.35 inches
     blue = ((pixels[..., 2] - pixels[..., 0]) > 0.25).any(axis=0)
     assert runs(blue) == [(pytest.approx(1336 * 0.25, abs=3), pytest.approx(1336 * 0.5, abs=3))]
+
+
+def test_a_semantic_stretch_is_named_by_the_word_that_fills_it():
+    words = (Word("before", 0.0, 1.1), Word("big", 1.1, 1.6), Word("after", 1.6, 3.0))
+    assert _meant(words, [(1.0, 1.7), (4.0, 5.0)]) == [words[1]]
+    assert _meant((), [(1.0, 1.7)]) == []
 
 
 def test_mask_picture_takes_scores_of_any_kind(tmp_path):

@@ -28,7 +28,7 @@ from maskmotion.views.canvas import (
 
 _WIDTH = 12.0  # inches
 _MARGIN_LEFT, _MARGIN_RIGHT = 1.75, 1.35
-_SPEECH, _MEANING, _ROW, _HEAD, _FOOT = 1.15, 0.32, 0.72, 0.72, 0.6
+_SPEECH, _MEANING, _ROW, _HEAD, _FOOT = 1.15, 0.32, 0.72, 0.86, 0.6
 
 
 def plot_masks(
@@ -51,7 +51,7 @@ def plot_masks(
         rows: strategy -> (scores [T], hidden bool [T]). Every row has its own score scale.
         semantic: scores on BEAT2's scale; frames above 0.15 are shaded.
         gesture: int64 [T], class of the gesture shown, -1 for none; labels the meaning band.
-        words: drawn above the waveform; with `semantic`, those spoken in semantic frames only.
+        words: drawn above the waveform; with `semantic`, only the main word of each semantic stretch.
         title: headline.
 
     Raises:
@@ -109,19 +109,29 @@ def _name(axes: Any, text: str) -> None:
     axes.text(-0.012, 0.5, text, transform=axes.transAxes, ha="right", va="center", fontsize=10, color=INK)
 
 
-def _draw_words(axes: Any, words: Sequence[Word], meaning: np.ndarray | None, fps: int, seconds: float) -> None:
-    """Words above the waveform; one that would run into the word before it is left out."""
-    free = 0.0
-    for word in sorted(words, key=lambda word: word.start):
-        start, stop = int(word.start * fps), max(int(word.start * fps) + 1, int(np.ceil(word.end * fps)))
-        if word.start >= seconds or (meaning is not None and not meaning[start:stop].any()):
-            continue
-        middle, half = (word.start + word.end) / 2, 0.0085 * (len(word.text) + 1) * seconds / 2
-        if middle - half >= free:
-            axes.text(middle, 1.16, word.text, ha="center", va="bottom", fontsize=8.5, color=INK)
-            free = middle + half
-        if meaning is not None:
+def _draw_words(axes: Any, words: Sequence[Word], meaning: np.ndarray | None, fps: int, seconds: float | int) -> None:
+    """Words above the waveform; one that has no room on either of two lines is left out."""
+    if meaning is not None:
+        words = _meant(words, [(start / fps, stop / fps) for start, stop in runs(meaning)])
+        for word in words:
             axes.axvspan(word.start, word.end, color=ORANGE, alpha=0.25, linewidth=0)
+    free = [0.0, 0.0]  # seconds from which each of the two lines of text is empty
+    for word in sorted(words, key=lambda word: word.start):
+        middle, half = (word.start + word.end) / 2, 0.0085 * (len(word.text) + 1) * seconds / 2
+        line = next((line for line in (0, 1) if middle - half >= free[line]), None)
+        if line is not None and middle < seconds:
+            axes.text(middle, 1.16 + 0.3 * line, word.text, ha="center", va="bottom", fontsize=8.5, color=INK)
+            free[line] = middle + half
+
+
+def _meant(words: Sequence[Word], spans: Sequence[tuple[float, float]]) -> list[Word]:
+    """The word of each span: the one that shares most time with it."""
+    found = []
+    for start, stop in spans:
+        shared = [min(word.end, stop) - max(word.start, start) for word in words]
+        if shared and max(shared) > 0:
+            found.append(words[int(np.argmax(shared))])
+    return found
 
 
 def _draw_meaning(axes: Any, meaning: np.ndarray, gesture: np.ndarray | None, fps: int) -> None:
