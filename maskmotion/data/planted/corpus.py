@@ -7,9 +7,10 @@ import os
 import shutil
 import tempfile
 import wave
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from maskmotion.data.planted.script import JOLT_SECONDS, Script, write_scripts
 from maskmotion.data.planted.speech import synthesise
 from maskmotion.data.planted.stance import stand_and_step
 from maskmotion.motion.files import write_motion
+from maskmotion.motion.skeleton import FEET
+from maskmotion.progress import progress_bar
 from maskmotion.types import NO_GESTURE, SAMPLE_RATE
 
 # BEAT2's names of the meaningful gesture kinds; a frame's score is the number / 10
@@ -28,7 +31,7 @@ _TRACKER_NOISE = 0.03  # degrees; fingers are cleaner
 
 
 def planted_root(cache: str | Path | None = None, name: str | Planted = "planted-v1") -> Path:
-    """The folder of a planted corpus, generated on first use (a quarter of a minute for planted-v1).
+    """The folder of a planted corpus, generated on first use (under ten seconds for planted-v1).
 
     Args:
         cache: folder that holds the corpora; default `$MASKMOTION_CACHE`, else `~/.cache/maskmotion`.
@@ -36,6 +39,7 @@ def planted_root(cache: str | Path | None = None, name: str | Planted = "planted
 
     Raises:
         ValueError: no corpus has that name.
+        FileExistsError: its folder holds something else.
     """
     if isinstance(name, str) and name not in CORPORA:
         raise ValueError(f"no planted corpus named {name!r}; known: {', '.join(CORPORA)}, or pass Planted(...)")
@@ -49,18 +53,25 @@ def planted_root(cache: str | Path | None = None, name: str | Planted = "planted
     try:
         write_corpus(building, parameters)
         building.chmod(0o755)
-        building.rename(root)
-    except OSError:
-        if not (root / "planted.json").exists():  # else another process was faster: its bytes are the same
-            raise
+        _move(building, root)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return root
 
 
-def write_corpus(root: str | Path, parameters: Planted) -> None:
+def _move(building: Path, root: Path) -> None:
+    """Put the finished corpus in place, unless another process was faster: its bytes are the same."""
+    try:
+        building.rename(root)
+    except OSError:
+        if not (root / "planted.json").exists():
+            raise FileExistsError(
+                f"{root}: exists, but is no finished planted corpus (it has no planted.json); move it away and try again"
+            ) from None
+
+
+def write_corpus(root: Path, parameters: Planted) -> None:
     """Write every file of the corpus into `root`."""
-    root = Path(root)
     for folder in ("smplxflame_30", "wave16k", "textgrid", "sem", "labels"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     words = lexicon.build_lexicon(parameters.seed)
@@ -69,52 +80,57 @@ def write_corpus(root: str | Path, parameters: Planted) -> None:
     rows = [f"{script.name},{split}" for split, members in scripts.items() for script in members]
     (root / "train_test_split.csv").write_text("\n".join(["id,type", *rows]) + "\n", encoding="utf-8")
     everyone = [script for members in scripts.values() for script in members]
-    with _progress(len(everyone), parameters.name) as advance:
+    with progress_bar(f"making {parameters.name}", len(everyone)) as advance:
         for index, script in enumerate(everyone):
             _write_clip(root, script, parameters, repertoire, index)
-            advance()
+            advance(index + 1, "")
     (root / "planted.json").write_text(json.dumps(_description(parameters, words), indent=1) + "\n", encoding="utf-8")
 
 
 def _write_clip(root: Path, script: Script, parameters: Planted, repertoire: Repertoire, index: int) -> None:
-    rng = np.random.default_rng([parameters.seed, 15, index])
-    _write_motion(root / "smplxflame_30" / f"{script.name}.npz", script, parameters, repertoire, rng)
+    *streams, voice = np.random.default_rng([parameters.seed, 15, index]).spawn(6)
+    _write_motion(root / "smplxflame_30" / f"{script.name}.npz", script, parameters, repertoire, streams)
     with wave.open(str(root / "wave16k" / f"{script.name}.wav"), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
-        file.writeframes(synthesise(script, parameters.seconds, parameters.audio_noise, rng).astype("<i2").tobytes())
+        file.writeframes(synthesise(script, parameters.seconds, parameters.audio_noise, voice).astype("<i2").tobytes())
     _write_textgrid(root / "textgrid" / f"{script.name}.TextGrid", script, parameters.seconds)
     (root / "sem" / f"{script.name}.txt").write_text(_semantic_lines(script, parameters.seconds), encoding="utf-8")
     np.savez(root / "labels" / f"{script.name}.npz", **labels(script, parameters.frames))
 
 
 def _write_motion(
-    path: Path, script: Script, parameters: Planted, repertoire: Repertoire, rng: np.random.Generator
+    path: Path,
+    script: Script,
+    parameters: Planted,
+    repertoire: Repertoire,
+    streams: Sequence[np.random.Generator],
 ) -> None:
+    """Every layer draws from a stream of its own, so a change to one of them leaves the others as they were."""
     frames = parameters.frames
-    pose = upper_body(script, repertoire, parameters, rng)
-    stance = stand_and_step(rng, frames)
+    body, legs, lips, gaze, tracker = streams
+    pose = upper_body(script, repertoire, parameters, body)
+    stance = stand_and_step(legs, frames)
     for joint, track in stance.poses.items():
         pose[:, joint] = track
     mouth = face.mouth_track(script, frames)
-    pose[:, 22] = face.jaw(mouth, rng)
-    pose[:, 23:25] = face.eyes(rng, frames)
+    pose[:, 22] = face.jaw(mouth, lips)
+    pose[:, 23:25] = face.eyes(gaze, frames)
     noise = np.full((55, 1), _TRACKER_NOISE)
-    noise[20:] = 0.008
-    pose += noise * rng.standard_normal(pose.shape)
+    noise[list(FEET)] *= 2
+    noise[20:] *= 0.25
     write_motion(
         path,
-        poses=np.deg2rad(pose).reshape(frames, 165),
+        poses=np.deg2rad(pose + noise * tracker.standard_normal(pose.shape)).reshape(frames, 165),
         trans=stance.trans,
-        expressions=face.expressions(mouth, parameters.seed, rng),
-        betas=np.zeros(300),
+        expressions=face.expressions(mouth, parameters.seed, lips),
         fps=FPS,
     )
 
 
-def labels(script: Script, frames: int) -> dict[str, np.ndarray]:
-    """The planted answers of every frame i at i / 30 s: gesture, word_class (int64, -1 none), beat, distractor (bool)."""
+def labels(script: Script, frames: int) -> dict[str, Any]:
+    """The answers of frame i, at i / 30 s: gesture and word_class (int64, -1 none), beat and distractor (bool)."""
     times = np.arange(frames) / FPS
     gesture = np.full(frames, NO_GESTURE)
     word_class = np.full(frames, NO_GESTURE)
@@ -161,22 +177,10 @@ def _description(parameters: Planted, words: tuple[lexicon.WordForm, ...]) -> di
     ]
     return {
         "name": parameters.name,
-        "parameters": parameters.to_dict(),
+        "parameters": asdict(parameters),
         "speakers": list(SPEAKERS),
         "phones": [phone.name for phone in lexicon.PHONES],
         "lexicon": [form.text for form in words],
         "classes": classes,
         "gesture_joints": list(GESTURE_JOINTS),
     }
-
-
-@contextmanager
-def _progress(total: int, name: str) -> Iterator:
-    """A function to call after each clip; draws a bar on standard error if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task(f"making {name}", total=total)
-        yield lambda: bar.advance(task)

@@ -13,7 +13,7 @@ from maskmotion.motion.skeleton import NUM_EXPRESSIONS
 
 EXPRESSION_RANK = 51  # BEAT2's expressions are 51 capture coefficients seen through a linear map
 _REST = np.array([-1.0, 0.0, 0.0, 0.3, 0.0, 0.0])  # closed lips between phrases
-_MOUTH_SHARE, _DRIFT_SHARE = 0.72, 0.65
+_MOUTH_SHARE, _DRIFT_SHARE = 0.8, 0.55
 
 
 def mouth_track(script: Script, frames: int) -> np.ndarray:
@@ -24,7 +24,7 @@ def mouth_track(script: Script, frames: int) -> np.ndarray:
     row = np.clip(np.searchsorted(table[:, 1], times, side="right") - 1, 0, None)
     speaking = (table[row, 1] <= times) & (times < table[row, 2])
     target = np.where(speaking[:, None], MOUTH[table[row, 0].astype(int)] * (1 + 0.3 * table[row, 3:4]), _REST)
-    return ndimage.gaussian_filter1d(target, 1.3 * fine, axis=0)[::fine]
+    return ndimage.gaussian_filter1d(target, 1.15 * fine, axis=0)[::fine]
 
 
 def _expression_map(seed: int) -> tuple[np.ndarray, np.ndarray]:

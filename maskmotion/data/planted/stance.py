@@ -36,14 +36,14 @@ def _smooth(phase: np.ndarray) -> np.ndarray:
 
 def _lifts(rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, np.ndarray]:
     """Times at which the left and the right foot leave the floor, in turn."""
-    gaps = rng.uniform(0.65, 1.35, int(seconds / 0.65) + 2)
+    gaps = rng.uniform(0.6, 1.1, int(seconds / 0.6) + 2)
     times = 0.4 + np.cumsum(gaps)
     times = times[times < seconds - 1.0]
     return times[0::2], times[1::2]
 
 
 def _foot_track(lifts: np.ndarray, goals: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Follow `goals` [steps + 1, channels] (where each step lands): track [T, channels] and swing phase [T], 0 on the floor."""
+    """Step from goal to goal [steps + 1, channels]: track [T, channels] and swing phase [T], 0 on the floor."""
     phase = (np.arange(frames)[:, None] / FPS - lifts) / _SWING
     track = goals[0] + _smooth(phase) @ np.diff(goals, axis=0)
     inside = np.where((phase > 0) & (phase < 1), phase, 0.0)
@@ -57,7 +57,7 @@ def _feet(
     frames = len(ground)
     sides = []
     for sign, lifts in zip((1.0, -1.0), _lifts(rng, frames / FPS)):
-        aim = np.concatenate([[0], np.clip((lifts + _SWING + 0.75) * FPS, 0, frames - 1)]).astype(
+        aim = np.concatenate([[0], np.clip((lifts + _SWING + 0.6) * FPS, 0, frames - 1)]).astype(
             int
         )  # ahead: mid-stance
         beside = sign * 0.105 + 0.01 * rng.standard_normal(len(aim))
@@ -104,12 +104,14 @@ def _height(wish: np.ndarray, ground: np.ndarray, hips: list[np.ndarray], ankles
 
 def stand_and_step(rng: np.random.Generator, frames: int) -> Stance:
     """Root translation, pelvis and legs of a clip."""
-    ground = drift(rng, frames, 2, corner=0.22, power=5.5) * np.array([0.11, 0.17])
+    ground = drift(rng, frames, 2, corner=0.18, power=5.5) * np.array([0.12, 0.17]) + 0.008 * drift(
+        rng, frames, 2, corner=0.7
+    )
     tilt = np.deg2rad(drift(rng, frames, 3, corner=0.42) * np.array([3.5, 8.5, 2.8]) + np.array([-7.0, 2.0, -1.0]))
     pelvis = Rotation.from_euler("YXZ", tilt[:, [1, 0, 2]])
     hips = [pelvis.apply(_BONES[joint(f"{side}_hip")]) for side in ("left", "right")]
     feet = _feet(rng, ground, tilt[:, 1])
-    wish = 0.945 + 0.018 * drift(rng, frames, 1, corner=0.45)[:, 0]
+    wish = 0.92 + 0.032 * drift(rng, frames, 1, corner=0.28)[:, 0]
     height = _height(wish, ground, hips, [ankle for ankle, _, _ in feet])
     place = np.stack([ground[:, 0], height, ground[:, 1]], axis=1)
     poses = {0: np.rad2deg(pelvis.as_rotvec())}
