@@ -69,7 +69,7 @@ class MaskContext:
     def _ask(self, what: str) -> Any:
         answer = getattr(self.teacher, what, None)
         if answer is None:
-            raise TypeError(
+            raise ValueError(
                 f"this masker reads context.{what}, which {type(self.teacher).__name__} cannot give; "
                 f"use a generator with a method teacher_{what}, or a masker that scores without it"
             )
@@ -112,7 +112,7 @@ class Masker(nn.Module, ABC):
 
     @abstractmethod
     def scores(self, context: MaskContext) -> Float[Tensor, "*score"]:
-        """[B, T], any real numbers, larger = hide first.  ([B, T, J] to hide joints within frames.)"""
+        """Any real numbers [B, T], larger = hide first ([B, T, J] to hide joints within frames)."""
 
     def forward(self, context: MaskContext) -> Bool[Tensor, "*mask"]:
         """Bool, True = hidden: [B, T], [B, T, J] or [B, T, D], the shape of the scores."""

@@ -152,7 +152,7 @@ class Model(nn.Module):
             isinstance(m, Conditioner) and getattr(m, "reads_audio", False) for m in self.generator.modules()
         )
         speech = Speech(
-            frames=frames,
+            lengths=torch.tensor([frames], device=self.device),
             features={e.key: e(audio.samples, frames, fps)[None].to(self.device) for e in self.extractors},
             audio=audio.samples[None].to(self.device) if needs_wave else None,
             speaker=None if speaker is None else torch.tensor([speaker], device=self.device),

@@ -20,11 +20,11 @@ class Rng:
     def __len__(self) -> int:
         return len(self._streams)
 
-    def uniform(self, *shape: int) -> Float[Tensor, rows * shape]:
+    def uniform(self, *shape: int) -> Float[Tensor, "rows *shape"]:
         """Uniform numbers in [0, 1), row i from stream i."""
         return torch.stack([torch.rand(shape, generator=stream) for stream in self._streams])
 
-    def gumbel(self, *shape: int) -> Float[Tensor, rows * shape]:
+    def gumbel(self, *shape: int) -> Float[Tensor, "rows *shape"]:
         """Standard Gumbel noise, row i from stream i: argmax(logits + gumbel) samples from softmax(logits)."""
         tiny = torch.finfo(torch.float32).tiny
         return -torch.log(-torch.log(self.uniform(*shape).clamp(min=tiny, max=1 - 1e-7)))

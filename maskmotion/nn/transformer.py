@@ -31,6 +31,7 @@ class Attention(nn.Module):
     ) -> Float[Tensor, "B S C"]:
         """What each step of `x` gathers from the valid steps of `memory`."""
         query, key, value = self._project(x, memory)
+        valid = _never_empty(valid)
         gathered = F.scaled_dot_product_attention(query, key, value, attn_mask=valid[:, None, None, :])
         return self.out(gathered.transpose(1, 2).flatten(2))
 
@@ -39,9 +40,15 @@ class Attention(nn.Module):
     ) -> tuple[Float[Tensor, "B S C"], Float[Tensor, "B S T"]]:
         """The same, with the attention weights averaged over heads; rows sum to 1 over the valid steps."""
         query, key, value = self._project(x, memory)
+        valid = _never_empty(valid)
         logits = query @ key.mT / math.sqrt(query.shape[-1])
         weights = logits.masked_fill(~valid[:, None, None, :], -torch.inf).softmax(dim=-1)
         return self.out((weights @ value).transpose(1, 2).flatten(2)), weights.mean(dim=1)
+
+
+def _never_empty(valid: Tensor) -> Tensor:
+    """A row that is all padding attends to its padding: its result is thrown away, but must not be NaN."""
+    return valid | ~valid.any(dim=1, keepdim=True)
 
 
 class Block(nn.Module):

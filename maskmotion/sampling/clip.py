@@ -18,12 +18,13 @@ from maskmotion.types import Batch, Window
 
 @dataclass(frozen=True)
 class Speech:
-    """What a whole clip is generated from: rows share a length and differ in speech, speaker or random stream.
+    """What whole clips are generated from, one a row.
 
-    features: extractor key -> [B, T, C]; audio [B, samples] for conditioners that read the waveform; words [B, T] ids.
+    lengths: frames of each row; shorter rows are padded to the longest. features: extractor key -> [B, T, C]. audio
+    [B, samples] is for conditioners that read the waveform, words [B, T] are ids.
     """
 
-    frames: int
+    lengths: Int[Tensor, " B"]
     features: Mapping[str, Tensor] = field(default_factory=dict)
     audio: Float[Tensor, "B samples"] | None = None
     speaker: Int[Tensor, " B"] | None = None
@@ -31,17 +32,22 @@ class Speech:
     fps: int = 30
     sample_rate: int = 16000
 
+    @property
+    def frames(self) -> int:
+        """Frames of the longest row."""
+        return int(self.lengths.max())
+
     def window(self, first: int, motion: Float[Tensor, "B W D"]) -> Batch:
         """The frames from `first` on as a batch whose known motion is `motion`; what lies beyond the end is padding."""
-        rows, size = motion.shape[:2]
-        valid = torch.arange(first, first + size, device=motion.device) < self.frames
+        size = motion.shape[1]
+        valid = torch.arange(first, first + size, device=motion.device) < self.lengths[:, None]
         audio = None
         if self.audio is not None:
             begin, length = round(first * self.sample_rate / self.fps), round(size * self.sample_rate / self.fps)
             audio = _cut(self.audio, begin, length)
         return Batch(
             motion=motion,
-            valid=valid.expand(rows, -1),
+            valid=valid,
             audio=audio,
             speaker=self.speaker,
             labels={} if self.words is None else {"words": _cut(self.words, first, size)},

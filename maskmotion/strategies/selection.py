@@ -11,13 +11,13 @@ _TOLERANCE = 1e-6  # schedules are floats: 0.5 - 0.2 - 0.3 is not exactly 0
 
 
 def select(
-    scores: Float[Tensor, B * unit],
+    scores: Float[Tensor, "B *unit"],
     valid: Bool[Tensor, "B T"],
     ratio: float,
     hard: float,
     soft: float,
     rng: torch.Generator,
-) -> Bool[Tensor, B * unit]:
+) -> Bool[Tensor, "B *unit"]:
     """Hide round(ratio * valid) units of every row, True = hidden; padding is never hidden.
 
     Of these, round(hard * valid) are the top of the scores, round(soft * valid) are drawn without replacement from all
@@ -41,7 +41,7 @@ def select(
     free = allowed & ~hidden
     # Gumbel top-k: the k largest of log(weight) + Gumbel noise are a draw without replacement in proportion to weight
     weight = (flat - flat.masked_fill(~allowed, torch.inf).amin(dim=1, keepdim=True)).clamp(min=0)
-    gumbel = -torch.log(-torch.log(noise[0]).clamp(min=1e-30))
+    gumbel = -torch.log((-torch.log(noise[0])).clamp(min=1e-30))
     keys = torch.log(weight + 1e-20) + gumbel  # weight 0 comes last, and then uniformly
     hidden = hidden | _top(keys.masked_fill(~free, -torch.inf), take_soft)
     free = allowed & ~hidden

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,13 @@ from torch import nn
 
 from maskmotion.config import Recipe
 from maskmotion.data.corpus import Corpus, open_corpus
-from maskmotion.data.features import FeatureCache
+from maskmotion.data.features import FeatureCache, default_folder
 from maskmotion.data.windows import WindowDataset
-from maskmotion.evaluation.masks import MaskQuality, semantic_frames
-from maskmotion.interfaces import Conditioner, Generator, MaskContext
+from maskmotion.interfaces import Conditioner, Generator
 from maskmotion.model import Model
 from maskmotion.training.checkpoint import RunError, read_tensors
 from maskmotion.training.loop import fit
+from maskmotion.training.measure import measure_generator, measure_losses
 from maskmotion.training.runs import Log, Run
 
 
@@ -26,6 +27,7 @@ def train(
     run: str | Path = "runs/model",
     *,
     tokenizer: str | Path | None = None,
+    only: Sequence[str] | None = None,
     device: str = "auto",
     show: bool = False,
     cache: str | Path | None = None,
@@ -40,6 +42,7 @@ def train(
         run: folder of the run, made if missing.
         tokenizer: run folder whose tokenizers and root network are taken over instead of trained; its recipe must have
             the same tokenizers.
+        only: stages to train in this call; the others are left for a later one. None: all of them.
         device: "auto" or "cpu". show: progress bars, on a terminal. cache: folder of audio features.
 
     Raises RunError for a folder that cannot be used, RecipeError for a recipe that cannot be built.
@@ -53,6 +56,8 @@ def train(
     corpus = open_corpus(data, recipe.body.window)
     place = Run(run, recipe, f"{corpus.name} {corpus.fingerprint}")
     stages = ["tokenizer", "root", *model.generator.stages]
+    if only is not None and not set(only) <= set(stages):
+        raise ValueError(f"stages of {recipe.name} are {', '.join(stages)}; got {', '.join(only)}")
     if any(place.done(stage) for stage in stages):
         model.load_state_dict(read_tensors(place.folder / "model.safetensors")[0])
     if all(place.done(stage) for stage in stages):
@@ -60,10 +65,10 @@ def train(
     if tokenizer is not None and not place.done("root"):
         take_tokenizers(model, tokenizer)
         place.state["done"] = ["tokenizer", "root"]
-    features = FeatureCache(cache)
+    features = FeatureCache(default_folder() if cache is None else cache)
     with torch.random.fork_rng():
         for stage in stages:
-            if not place.done(stage):
+            if not place.done(stage) and (only is None or stage in only):
                 _train_stage(model, stage, corpus, features, place, device, show)
                 model.save_pretrained(place.folder)
                 place.finish(stage)
@@ -120,56 +125,6 @@ def _learner(model: Model, stage: str, corpus: Corpus) -> tuple[nn.Module, Any]:
         model.root.set_statistics([clip.motion for clip in corpus.train])
         return model.root, measure_losses
     return model.generator, measure_generator
-
-
-def measure_losses(network: nn.Module, progress: float, dataset: WindowDataset) -> dict[str, float]:
-    """Mean of every named loss over a data set, and their sum as "loss"."""
-    return _mean_losses(dataset, network, lambda batch: network(batch, teacher=network, progress=progress, stage=""))
-
-
-def measure_generator(network: nn.Module, progress: float, dataset: WindowDataset) -> dict[str, float]:
-    """Losses under the generation mask, the same question for every strategy, and the masker's lift where meanings are known."""
-    assert isinstance(network, Generator)
-    validate = getattr(network, "validate", None)
-    if validate is None:
-        return measure_losses(network, progress, dataset)
-    values = _mean_losses(dataset, network, validate)
-    quality = mask_quality(network, progress, dataset)
-    return values if quality is None else values | {"lift": quality.lift}
-
-
-def mask_quality(network: Generator, progress: float, dataset: WindowDataset, size: int = 32) -> Any:
-    """How well the masker's frames hit the semantic ones, with this network as teacher; None without masker or labels."""
-    if network.masker is None:
-        return None
-    device = next(network.parameters()).device
-    quality, rng = MaskQuality(), torch.Generator().manual_seed(0)
-    for batch in dataset.batches(size):
-        if "semantic" not in batch.labels:
-            return None
-        batch = batch.to(device)
-        with torch.no_grad():
-            context = MaskContext(batch, network.condition(batch), progress, rng, network)
-            mask, scores = network.masker(context), network.masker.scores(context)
-        frames = mask if mask.ndim == 2 else mask.float().mean(-1) > 0.5
-        frame_scores = scores if scores.ndim == 2 else scores.mean(-1)
-        quality.update(
-            frame_scores.cpu(), frames.cpu(), semantic_frames(batch.labels).cpu(), batch.valid.cpu(),
-            batch.labels["distractor"].cpu() if "distractor" in batch.labels else None,
-        )  # fmt: skip
-    return quality.result()
-
-
-def _mean_losses(dataset: WindowDataset, network: nn.Module, losses_of: Any) -> dict[str, float]:
-    device = next(network.parameters()).device
-    sums: dict[str, float] = {}
-    rows = 0
-    for batch in dataset.batches(64):
-        for name, value in losses_of(batch.to(device)).items():
-            sums[name] = sums.get(name, 0.0) + float(value) * len(batch.motion)
-        rows += len(batch.motion)
-    means = {name: value / rows for name, value in sums.items()}
-    return means | {"loss": sum(means.values())}
 
 
 def _reads_audio(generator: Generator) -> bool:

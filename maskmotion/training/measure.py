@@ -1,0 +1,65 @@
+"""What is followed on held-out clips while a stage trains: losses, and how well masks hit known meanings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from maskmotion.interfaces import Generator, MaskContext
+
+if TYPE_CHECKING:
+    from maskmotion.data.windows import WindowDataset
+
+
+def measure_losses(network: nn.Module, progress: float, dataset: WindowDataset) -> dict[str, float]:
+    """Mean of every named loss over a data set, and their sum as "loss"."""
+    return _mean_losses(dataset, network, lambda batch: network(batch, teacher=network, progress=progress, stage=""))
+
+
+def measure_generator(network: nn.Module, progress: float, dataset: WindowDataset) -> dict[str, float]:
+    """Losses under the generation mask, the same question for every strategy, and the masker's lift where meanings are known."""
+    assert isinstance(network, Generator)
+    validate = getattr(network, "validate", None)
+    if validate is None:
+        return measure_losses(network, progress, dataset)
+    values = _mean_losses(dataset, network, validate)
+    quality = mask_quality(network, progress, dataset)
+    return values if quality is None else values | {"lift": quality.lift}
+
+
+def mask_quality(network: Generator, progress: float, dataset: WindowDataset, size: int = 32) -> Any:
+    """How well the masker's frames hit the semantic ones, with this network as teacher; None without masker or labels."""
+    from maskmotion.evaluation.masks import MaskQuality, semantic_frames
+
+    if network.masker is None:
+        return None
+    device = next(network.parameters()).device
+    quality, rng = MaskQuality(), torch.Generator().manual_seed(0)
+    for batch in dataset.batches(size):
+        if "semantic" not in batch.labels:
+            return None
+        batch = batch.to(device)
+        with torch.no_grad():
+            context = MaskContext(batch, network.condition(batch), progress, rng, network)
+            mask, scores = network.masker(context), network.masker.scores(context)
+        frames = mask if mask.ndim == 2 else mask.float().mean(-1) > 0.5
+        frame_scores = scores if scores.ndim == 2 else scores.mean(-1)
+        quality.update(
+            frame_scores.cpu(), frames.cpu(), semantic_frames(batch.labels).cpu(), batch.valid.cpu(),
+            batch.labels["distractor"].cpu() if "distractor" in batch.labels else None,
+        )  # fmt: skip
+    return quality.result()
+
+
+def _mean_losses(dataset: WindowDataset, network: nn.Module, losses_of: Any) -> dict[str, float]:
+    device = next(network.parameters()).device
+    sums: dict[str, float] = {}
+    rows = 0
+    for batch in dataset.batches(64):
+        for name, value in losses_of(batch.to(device)).items():
+            sums[name] = sums.get(name, 0.0) + float(value) * len(batch.motion)
+        rows += len(batch.motion)
+    means = {name: value / rows for name, value in sums.items()}
+    return means | {"loss": sum(means.values())}
