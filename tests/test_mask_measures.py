@@ -131,6 +131,7 @@ def test_padding_never_counts(seed: int) -> None:
 
 
 @given(seeds, st.integers(0, 3))
+@settings(deadline=None)
 def test_auroc_is_the_share_of_concordant_pairs(seed: int, digits: int) -> None:
     random = torch.Generator().manual_seed(seed)
     scores = (torch.randn(40, generator=random) * 10**digits).round()  # ties at small scales

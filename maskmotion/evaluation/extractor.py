@@ -18,57 +18,60 @@ from maskmotion.shapes import Float
 WINDOW = 64  # frames the extractor is trained on
 DOWNSAMPLE = 16  # frames per feature vector, as in EMAGE's extractor
 _BATCH = 24
+_STILL = 0.02  # about a degree: columns that move less are not blown up to the size of the others
 
 
 class FeatureExtractor(nn.Module):
     """A small 1-D convolutional autoencoder on the rot6d of all 55 joints; its codes are the features of FGD.
 
-    Inputs are standardised by the training motion's mean and spread, features by those of the training features, all
-    held as buffers. Untrained until `train_extractor` has run.
+    Columns are standardised by the training motion's mean and spread and turned into its principal components (most of
+    330 columns are redundant); features are standardised by the training features. All of it is held as buffers.
+    Untrained until `train_extractor` has run.
 
     Args:
         dim: C, channels of a feature vector.
-        width: channels of the first layer.
+        width: channels of the hidden layers.
+        components: principal components that are read; 96 hold 99 % of planted motion, 95 % of an unseen real part.
     """
 
     input_mean: Tensor
-    input_scale: Tensor
+    input_basis: Tensor
     feature_mean: Tensor
     feature_scale: Tensor
 
-    def __init__(self, dim: int = 32, width: int = 64) -> None:
+    def __init__(self, dim: int = 32, width: int = 64, components: int = 96) -> None:
         super().__init__()
-        self.config = {"dim": dim, "width": width}
-        columns = ROTATIONS.stop
-        self.encoder = nn.Sequential(
-            nn.Conv1d(columns, width, 4, 2, 1),
-            nn.GELU(),
-            *(layer for _ in range(2) for layer in (nn.Conv1d(width, width, 4, 2, 1), nn.GELU())),
-            nn.Conv1d(width, dim, 4, 2, 1),
-        )
+        self.config = {"dim": dim, "width": width, "components": components}
+        down = (nn.Conv1d(i, o, 4, 2, 1) for i, o in ((components, width), (width, width), (width, width)))
+        up = (nn.ConvTranspose1d(i, o, 4, 2, 1) for i, o in ((dim, width), (width, width), (width, width)))
+        self.encoder = nn.Sequential(*(m for layer in down for m in (layer, nn.GELU())), nn.Conv1d(width, dim, 4, 2, 1))
         self.decoder = nn.Sequential(
-            nn.ConvTranspose1d(dim, width, 4, 2, 1),
-            nn.GELU(),
-            nn.ConvTranspose1d(width, width, 4, 2, 1),
-            nn.GELU(),
-            nn.ConvTranspose1d(width, columns, 4, 4),  # no overlap: half the time of two steps of two
+            *(m for layer in up for m in (layer, nn.GELU())), nn.ConvTranspose1d(width, components, 4, 2, 1)
         )
-        for name, size in (("input", columns), ("feature", dim)):
-            self.register_buffer(f"{name}_mean", torch.zeros(size))
-            self.register_buffer(f"{name}_scale", torch.ones(size))
+        for layer in (m for m in self.modules() if isinstance(m, nn.Conv1d | nn.ConvTranspose1d)):
+            inputs = layer.in_channels * layer.kernel_size[0]
+            inputs //= layer.stride[0] if isinstance(layer, nn.ConvTranspose1d) else 1
+            nn.init.normal_(layer.weight, std=inputs**-0.5)  # torch's default shrinks the signal 3x a layer
+        columns = ROTATIONS.stop
+        self.register_buffer("input_mean", torch.zeros(columns))
+        self.register_buffer("input_basis", torch.eye(columns)[:, :components].clone())
+        self.register_buffer("feature_mean", torch.zeros(dim))
+        self.register_buffer("feature_scale", torch.ones(dim))
 
-    def _standard(self, rotations: Float[Tensor, "B T 330"]) -> Float[Tensor, "B 330 T"]:
-        return ((rotations - self.input_mean) / self.input_scale).mT.contiguous()
+    def components(self, rotations: Float[Tensor, "*any 330"]) -> Float[Tensor, "*any P"]:
+        """Principal components, scaled so that their mean variance over the training motion is 1."""
+        return (rotations - self.input_mean) @ self.input_basis
 
     def forward(self, rotations: Float[Tensor, "B T 330"]) -> Float[Tensor, "B N C"]:
         """[B, T, 330] -> [B, T/16, C]; T a multiple of 16. Raises ValueError for any other T."""
         if rotations.shape[1] % DOWNSAMPLE:
             raise ValueError(f"T must be a multiple of {DOWNSAMPLE}, got {rotations.shape[1]}; cut the clip")
-        return (self.encoder(self._standard(rotations)).mT - self.feature_mean) / self.feature_scale
+        codes = self.encoder(self.components(rotations).mT.contiguous())
+        return (codes.mT - self.feature_mean) / self.feature_scale
 
-    def reconstruction_error(self, rotations: Float[Tensor, "B T 330"]) -> Float[Tensor, ""]:
-        """Mean squared error of the autoencoder in units of the training motion's variance, []."""
-        target = self._standard(rotations)
+    def reconstruction_error(self, components: Float[Tensor, "B T P"]) -> Float[Tensor, ""]:
+        """Share of the components' variance that the autoencoder loses, []."""
+        target = components.mT.contiguous()
         return nn.functional.mse_loss(self.decoder(self.encoder(target)), target)
 
     @torch.no_grad()
@@ -138,7 +141,7 @@ def _write(path: Path, content: bytes) -> None:
         raise
 
 
-def train_extractor(motions: Iterable[Float[Tensor, "_ D"]], steps: int = 300, seed: int = 0) -> FeatureExtractor:
+def train_extractor(motions: Iterable[Float[Tensor, "_ D"]], steps: int = 600, seed: int = 0) -> FeatureExtractor:
     """Train the feature extractor as an autoencoder on random windows of 64 frames of the training split.
 
     The same motions, steps, seed and number of threads give the same fingerprint.
@@ -164,14 +167,13 @@ def train_extractor(motions: Iterable[Float[Tensor, "_ D"]], steps: int = 300, s
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         extractor = FeatureExtractor()
-    spread, mean = torch.std_mean(frames, 0, correction=0)
-    extractor.input_mean.copy_(mean)
-    extractor.input_scale.copy_(spread.clamp(min=1e-3))  # joints that never move stay zero instead of exploding
+    _fit_components(extractor, frames)
+    inputs = extractor.components(frames)
     optimizer = torch.optim.Adam(extractor.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=max(steps, 2))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=max(steps, 8), pct_start=0.15)
     for _ in range(steps):
         first = candidates[torch.randint(len(candidates), (_BATCH,), generator=random)]
-        loss = extractor.reconstruction_error(frames[first[:, None] + torch.arange(WINDOW)])
+        loss = extractor.reconstruction_error(inputs[first[:, None] + torch.arange(WINDOW)])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -180,3 +182,14 @@ def train_extractor(motions: Iterable[Float[Tensor, "_ D"]], steps: int = 300, s
     extractor.feature_mean.copy_(mean)
     extractor.feature_scale.copy_(scale.clamp(min=1e-6))
     return extractor
+
+
+def _fit_components(extractor: FeatureExtractor, frames: Float[Tensor, "n 330"]) -> None:
+    spread, mean = torch.std_mean(frames, 0, correction=0)
+    spread = spread.clamp(min=_STILL)
+    standard = ((frames - mean) / spread).double()
+    variance, directions = torch.linalg.eigh(standard.T @ standard / len(standard))
+    count = extractor.config["components"]
+    kept = directions[:, -count:] / variance[-count:].mean().clamp(min=1e-6).sqrt()
+    extractor.input_mean.copy_(mean)
+    extractor.input_basis.copy_(kept / spread[:, None])
