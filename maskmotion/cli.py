@@ -118,6 +118,53 @@ def generate(
         print(render_video(video, clips[0], progress=not quiet))
 
 
+@app.command()
+def demo(
+    changes: Changes = None,
+    run: RunFolder = Path("runs/demo"),
+    data: Annotated[str, typer.Option("--data", help="'planted' or 'planted-v1-small'")] = "planted",
+) -> None:
+    """Four masking strategies on the planted corpus: motion, video, masks and a table, in a few minutes on two cores.
+
+    Examples:
+
+        maskmotion demo
+
+        maskmotion demo training.generator.steps=900 --run runs/longer
+    """
+    from maskmotion.demo import demo as run_demo
+
+    run_demo(run, data, parse_changes(changes or []))
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="run folder, saved model or hub id")],
+    data: Data = "planted",
+    split: Annotated[Literal["test", "validation"], typer.Option(help="which clips to measure on")] = "test",
+    out: Annotated[Path | None, typer.Option(help="csv to write; default: evaluation-SPLIT.csv in the run")] = None,
+    device: Annotated[Literal["cpu", "cuda", "mps"], typer.Option(help="where to compute")] = "cpu",
+) -> None:
+    """Measure a model on held-out clips under protocol maskmotion-v1, with the rows that say what the numbers mean.
+
+    Examples:
+
+        maskmotion evaluate runs/random
+
+        maskmotion evaluate runs/beat2 --data PATH/TO/beat_english_v2.0.0 --split validation
+    """
+    import maskmotion as mm
+    from maskmotion.evaluation.bench import Bench
+    from maskmotion.evaluation.report import print_table, write_csv
+
+    model = mm.Model.from_pretrained(run, device=device)
+    bench = Bench(mm.open_corpus(data, model.recipe.body.window), split)
+    rows = [{"row": model.recipe.name, **bench.model_measures(model)}]
+    rows += [{"row": name, **values} for name, values in bench.sanity_rows(model).items()]
+    print_table(rows, bench)
+    print(write_csv(out or run / f"evaluation-{split}.csv", rows))
+
+
 @app.command("list")
 def list_components() -> None:
     """Show presets, components and plug-ins, with the first line of what each one is.

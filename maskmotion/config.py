@@ -182,7 +182,8 @@ class Recipe(BaseModel):
         Raises RecipeError with the path of everything that is wrong.
         """
         data = self.model_dump()
-        for path, value in sorted(changes.items(), key=lambda item: not item[0].endswith(".name")):
+        # names first: `masker=span masker.length=5` sets the length of the new masker, in whatever order it is written
+        for path, value in sorted(changes.items(), key=lambda item: (item[0].count("."), not item[0].endswith(".name"))):
             if path.endswith(".name"):
                 _forget_defaults(self, data, path, value)
             _replace(data, path, _plain(value))
@@ -209,6 +210,8 @@ def _replace(data: dict[str, Any], path: str, value: Any) -> None:
             where = ".".join(parents[:depth]) or "a recipe"
             fields = ", ".join(here) if isinstance(here, dict) else "nothing"
             raise RecipeError(f"{path}: {where} has no {part!r}{_close(part, here)}; it has: {fields}")
+        if isinstance(here[part], str) and ".".join(parents[: depth + 1]) != "name":
+            here[part] = {"name": here[part]}  # a component that an earlier change gave by its bare name
         here = here[part]
     if not isinstance(here, dict):
         raise RecipeError(f"{path}: {'.'.join(parents)} is a single value, {here!r}; set it as a whole")

@@ -71,6 +71,11 @@ class Model(nn.Module):
         found = {e.key: e for m in self.generator.modules() if isinstance(m, Conditioner) for e in m.extractors}
         return tuple(found.values())
 
+    @property
+    def reads_audio(self) -> bool:
+        """Whether a conditioner learns from the waveform itself."""
+        return any(isinstance(m, Conditioner) and m.reads_audio for m in self.generator.modules())
+
     def rest_pose(self) -> Float[Tensor, " D"]:
         """The mean pose of the training data, standing: the seed when a user gives none."""
         mean = self.body.mean.clone()
@@ -148,13 +153,10 @@ class Model(nn.Module):
         fps = self.recipe.body.fps
         frames = audio.frames(fps)
         words = None if text is None else read_transcript(text, audio.seconds, audio)
-        needs_wave = any(
-            isinstance(m, Conditioner) and getattr(m, "reads_audio", False) for m in self.generator.modules()
-        )
         speech = Speech(
             lengths=torch.tensor([frames], device=self.device),
             features={e.key: e(audio.samples, frames, fps)[None].to(self.device) for e in self.extractors},
-            audio=audio.samples[None].to(self.device) if needs_wave else None,
+            audio=audio.samples[None].to(self.device) if self.reads_audio else None,
             speaker=None if speaker is None else torch.tensor([speaker], device=self.device),
             words=None if words is None else frame_words(words, frames, fps)[None].to(self.device),
             fps=fps,

@@ -42,8 +42,9 @@ def check(component: Any, **arguments: Any) -> None:
     """
     kind = kind_of(component)
     if inspect.isclass(component):
-        schema(component)
-        component = _build(kind, component, arguments)
+        cls: Any = component
+        schema(cls)
+        component = _build(kind, cls, arguments)
     checks: dict[str, Callable[[Any], None]] = {
         "quantizer": _check_quantizer,
         "masker": _check_masker,

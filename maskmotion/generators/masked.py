@@ -93,7 +93,7 @@ class MaskedGenerator(Generator):
         """Part -> [B, S, T] attention on the unmasked window. Override when it needs less than `predict`."""
         attention = self.predict(motion, torch.zeros_like(motion, dtype=torch.bool), valid, conditions).attention
         if not attention:
-            raise TypeError(
+            raise ValueError(
                 f"{type(self).__name__} predicts no attention, so neither L_sem nor speech-queried scores exist"
             )
         return attention

@@ -13,7 +13,6 @@ from maskmotion.config import Recipe
 from maskmotion.data.corpus import Corpus, open_corpus
 from maskmotion.data.features import FeatureCache, default_folder
 from maskmotion.data.windows import WindowDataset
-from maskmotion.interfaces import Conditioner, Generator
 from maskmotion.model import Model
 from maskmotion.training.checkpoint import RunError, read_tensors
 from maskmotion.training.loop import fit
@@ -91,7 +90,7 @@ def _train_stage(
     config = model.recipe.training[stage]
     learner, measure = _learner(model, stage, corpus)
     extractors = model.extractors if learner is model.generator else ()
-    waveforms = learner is model.generator and _reads_audio(model.generator)
+    waveforms = learner is model.generator and model.reads_audio
 
     def windows(clips: Any, stride: int) -> WindowDataset:
         return WindowDataset(clips, model.recipe.body.window, stride, extractors, features, audio=waveforms)
@@ -125,7 +124,3 @@ def _learner(model: Model, stage: str, corpus: Corpus) -> tuple[nn.Module, Any]:
         model.root.set_statistics([clip.motion for clip in corpus.train])
         return model.root, measure_losses
     return model.generator, measure_generator
-
-
-def _reads_audio(generator: Generator) -> bool:
-    return any(isinstance(m, Conditioner) and m.reads_audio for m in generator.modules())
