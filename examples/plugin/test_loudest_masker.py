@@ -1,8 +1,10 @@
+"""The two tests of the plug-in."""
+
 import torch
 from loudest_masker import Loudest
-from maskmotion.testing import check, example_batch, example_generator
 
 import maskmotion as mm
+from maskmotion.testing import check, example_batch, example_generator
 
 
 def test_it_keeps_the_contract_of_a_masker():
