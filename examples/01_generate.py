@@ -1,7 +1,7 @@
 """Speech to motion: a wav becomes BEAT2 motion files that open in Blender's SMPL-X add-on.
 
 Needs nothing: without a trained model it trains `tiny` on the planted corpus, and without a wav it takes one from there.
-Takes three minutes on a CPU the first time, seconds after that; --quick takes seconds and generates noise.
+Takes about four minutes on one CPU core the first time, seconds after that; --quick takes seconds and generates noise.
 """
 
 import argparse

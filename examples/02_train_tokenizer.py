@@ -1,7 +1,7 @@
 """Motion to tokens and back: train the part tokenizers and see what each residual layer of codes adds.
 
 Needs nothing: the planted corpus is made on first use. Runs into runs/tokenizer (or runs/tokenizer-quick).
-Takes two minutes on a CPU; --quick takes seconds and has learned nothing.
+Takes about a minute on one CPU core; --quick takes seconds and has learned nothing.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Train a preset with two changes of your own, follow it on held-out clips, and draw its learning curves.
 
 Needs the extra `viz` for the picture (pip install 'maskmotion[viz]'). Runs into runs/queried (or runs/queried-quick).
-Takes three minutes on a CPU; --quick takes seconds and has learned nothing.
+Takes about four minutes on one CPU core; --quick takes seconds and has learned nothing.
 """
 
 import argparse

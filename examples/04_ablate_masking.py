@@ -1,7 +1,7 @@
 """An ablation is a dict: each row is a difference to one recipe, and all rows share the same tokenizers.
 
 Needs nothing: the planted corpus is made on first use. Runs into runs/ablation (or runs/ablation-quick).
-Takes eight minutes on a CPU; --quick takes seconds. One seed and a small model: a demonstration, not a result.
+Takes about a quarter of an hour on one CPU core; --quick takes seconds. One seed: a demonstration, no result.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """A masking strategy of your own in eight lines: hide the frames where speech is loudest.
 
 Needs nothing: the planted corpus is made on first use. Runs into runs/loudest (or runs/loudest-quick).
-Takes three minutes on a CPU; --quick takes seconds and has learned nothing.
+Takes about four minutes on one CPU core; --quick takes seconds and has learned nothing.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """A network of your own: a MaskedGenerator writes `predict`; passes, losses, masks and generation are there already.
 
 Needs nothing: the planted corpus is made on first use. Runs into runs/folded (or runs/folded-quick).
-Takes two minutes on a CPU; --quick takes seconds and has learned nothing.
+Takes about three minutes on one CPU core; --quick takes seconds and has learned nothing.
 """
 
 import argparse

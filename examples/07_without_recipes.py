@@ -1,7 +1,7 @@
 """The library without registry, recipes or run folders: constructors, one loop, and tensors in your own hands.
 
 Needs nothing: the planted corpus is made on first use. Writes gesture.npz.
-Takes two minutes on a CPU; --quick takes seconds and has learned nothing.
+Takes about three minutes on one CPU core; --quick takes seconds and has learned nothing.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Look at what every masking strategy hides: one picture, the speech and its meaning above the strategies' scores.
 
 Needs the extra `viz` (pip install 'maskmotion[viz]'). Writes masks.png.
-Takes three minutes on a CPU the first time, seconds after that; --quick takes seconds and its teacher knows nothing.
+Takes about four minutes on one CPU core the first time, seconds after that; --quick takes seconds and its teacher knows nothing.
 """
 
 import argparse
@@ -35,10 +35,18 @@ maskers = {
     "loss_based": LossBased(ratio=0.4),
     "speech_queried": SpeechQueried(ratio=0.4),
 }
-rows = {}
-for name, masker in maskers.items():
-    context = mm.MaskContext(batch, conditions, progress=1.0, teacher=model.generator)
-    rows[name] = masker.scores(context).flatten(), masker(context).flatten()  # [WINDOWS * 64] each
+
+
+def context():
+    """A fresh one for each question, so that scores and mask come from the same random numbers."""
+    rng = torch.Generator().manual_seed(0)
+    return mm.MaskContext(batch, conditions, progress=1.0, rng=rng, teacher=model.generator)
+
+
+rows = {
+    name: (masker.scores(context()).flatten(), masker(context()).flatten())  # [WINDOWS * 64] each
+    for name, masker in maskers.items()
+}
 
 clip, frames = corpus.validation[0], WINDOWS * 64
 print(

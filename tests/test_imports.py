@@ -98,4 +98,4 @@ def _public(module):
 def _is_sentence(thing) -> bool:
     """A docstring of the thing's own whose first paragraph ends like a sentence."""
     first = (vars(thing).get("__doc__") or thing.__doc__ or "").strip().split("\n\n")[0]
-    return first.rstrip().endswith((".", ":", "?", "!", ")", "`"))
+    return first.rstrip().endswith(".")
