@@ -11,7 +11,7 @@ from maskmotion.training.runs import read_log
 from maskmotion.views import plot_losses
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--data", default="planted", help="'planted', or the path of a BEAT2 tree")
+parser.add_argument("--data", help="path of a BEAT2 tree; default: the planted corpus")
 parser.add_argument("--quick", action="store_true", help="a few steps on a small corpus, to see that it runs")
 arguments = parser.parse_args()
 
@@ -22,9 +22,9 @@ recipe = tiny.but(
         "generator.semantic": 1.0,  # L_sem: attention learns the semantic labels of the data
     }
 )
-data, run = arguments.data, "runs/queried"
+data, run = arguments.data or "planted", "runs/queried"
 if arguments.quick:
-    data, run = "planted-v1-small", "runs/queried-quick"
+    data, run = arguments.data or "planted-v1-small", "runs/queried-quick"
     recipe = recipe.but({f"training.{stage}.steps": 4 for stage in recipe.training})
 
 print("changes to tiny:", tiny.diff(recipe))
