@@ -30,9 +30,9 @@ if arguments.quick:
 print("changes to tiny:", tiny.diff(recipe))
 mm.train(recipe, data, run, show=True)
 
-log = read_log(f"{run}/log.jsonl")
+log = [row for row in read_log(f"{run}/log.jsonl") if row["stage"] == "generator"]
 for row in log:
-    if row["stage"] == "generator" and "validation" in row:
+    if "validation" in row:
         lift = row["validation"].get("lift")  # absent where the data has no semantic labels
         print(f"step {row['step']}: held-out loss {row['validation']['loss']:.3f}, mask lift {lift}")
 print(plot_losses(f"{run}/curves.png", log, title="speech-queried masks with L_sem"))
