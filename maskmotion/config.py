@@ -43,6 +43,9 @@ class Spec(BaseModel, frozen=True, extra="allow"):
     def __init__(self, name: str, **arguments: Any) -> None:
         super().__init__(name=name, **arguments)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Spec) and (self.name, self.arguments) == (other.name, other.arguments)
+
     @property
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -183,7 +186,9 @@ class Recipe(BaseModel):
         """
         data = self.model_dump()
         # names first: `masker=span masker.length=5` sets the length of the new masker, in whatever order it is written
-        for path, value in sorted(changes.items(), key=lambda item: (item[0].count("."), not item[0].endswith(".name"))):
+        for path, value in sorted(
+            changes.items(), key=lambda item: (item[0].count("."), not item[0].endswith(".name"))
+        ):
             if path.endswith(".name"):
                 _forget_defaults(self, data, path, value)
             _replace(data, path, _plain(value))

@@ -196,28 +196,34 @@ class Model(nn.Module):
 
         Raises FileNotFoundError when there is neither, RecipeError when a plug-in that the recipe needs is not installed.
         """
-        from maskmotion.training.checkpoint import read_tensors
-
-        folder = Path(path_or_id)
-        if not folder.is_dir():
-            folder = _download(str(path_or_id), revision, local_files_only)
-        for name in (RECIPE, WEIGHTS):
-            if not (folder / name).is_file():
-                raise FileNotFoundError(
-                    f"{folder} has no {name}: it is no saved model, or its training has not finished the tokenizers yet; "
-                    f"train it with `maskmotion train PRESET --data DATA --run {folder}`"
-                )
-        plugins = json.loads((folder / PLUGINS).read_text()) if (folder / PLUGINS).is_file() else {}
-        try:
-            recipe = Recipe.model_validate_json((folder / RECIPE).read_text())
-        except RecipeError as error:
-            needs = "; ".join(f"{name} comes from {origin}" for name, origin in plugins.items())
-            raise RecipeError(
-                f"{folder / RECIPE}: {error}" + (f"\nit needs plug-ins: {needs}" if needs else "")
-            ) from None
+        recipe, tensors = read_saved(path_or_id, revision, local_files_only)
         model = cls.build(recipe)
-        model.load_state_dict(read_tensors(folder / WEIGHTS)[0])
+        model.load_state_dict(tensors)
         return model.to(device).eval()
+
+
+def read_saved(
+    path_or_id: str | Path, revision: str | None = None, local_files_only: bool = False
+) -> tuple[Recipe, dict[str, Tensor]]:
+    """Recipe and weights of a saved model; errors as in `Model.from_pretrained`."""
+    from maskmotion.training.checkpoint import read_tensors
+
+    folder = Path(path_or_id)
+    if not folder.is_dir():
+        folder = _download(str(path_or_id), revision, local_files_only)
+    for name in (RECIPE, WEIGHTS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"{folder} has no {name}: it is no saved model, or no stage of its training has finished yet; "
+                f"train it with `maskmotion train PRESET --data DATA --run {folder}`"
+            )
+    plugins = json.loads((folder / PLUGINS).read_text()) if (folder / PLUGINS).is_file() else {}
+    try:
+        recipe = Recipe.model_validate_json((folder / RECIPE).read_text())
+    except RecipeError as error:
+        needs = "; ".join(f"{name} comes from {origin}" for name, origin in plugins.items())
+        raise RecipeError(f"{folder / RECIPE}: {error}" + (f"\nit needs plug-ins: {needs}" if needs else "")) from None
+    return recipe, read_tensors(folder / WEIGHTS)[0]
 
 
 def _build_body(recipe: Recipe) -> BodyTokenizer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -45,34 +44,61 @@ def origin(module: str) -> str:
     return f"{found[0]} {version(found[0])}" if found else f"module {module}"
 
 
-@cache
+_state = {"loading": False, "loaded": False}
+
+
 def load_plugins() -> None:
-    """Register the built-ins and every installed plug-in, once. A broken plug-in never breaks the others."""
+    """Register the built-ins and every installed plug-in, once. A broken plug-in never breaks the others.
+
+    A plug-in may look up what is there already while it loads (`BASE = mm.preset("tiny")` in its module).
+    """
+    if _state["loaded"] or _state["loading"]:
+        return
     from maskmotion import builtin
 
-    _install("maskmotion", builtin)  # the built-ins come through the same door
-    if os.environ.get(SWITCH, "on") == "off":
-        return
-    for point in entry_points(group=GROUP):
-        try:
-            _install(point.name, point.load())
-            loaded[point.name] = _distribution(point)
-        except Exception as error:  # any failure of foreign code becomes a row with its name
-            broken[point.name] = PluginError(
-                f"plug-in {point.name!r} of {_distribution(point)} failed to load ({type(error).__name__}: {error}); "
-                f"uninstall or mend it, or set {SWITCH}=off"
-            )
+    _state["loading"] = True
+    try:
+        _install("maskmotion", builtin)  # the built-ins come through the same door
+        _state["loaded"] = True
+        if os.environ.get(SWITCH, "on") != "off":
+            for point in entry_points(group=GROUP):
+                _install_point(point)
+    finally:
+        _state["loading"] = False
+
+
+def _install_point(point: EntryPoint) -> None:
+    try:
+        _install(point.name, point.load())
+        loaded[point.name] = _distribution(point)
+    except Exception as error:  # any failure of foreign code becomes a row with its name
+        broken[point.name] = PluginError(
+            f"plug-in {point.name!r} of {_distribution(point)} failed to load ({type(error).__name__}: {error}); "
+            f"uninstall or mend it, or set {SWITCH}=off"
+        )
 
 
 def _install(name: str, plugin: Any) -> None:
-    from maskmotion.registry import register
+    """All of a plug-in's names, or none of them."""
+    from maskmotion.registry import kind_of, register, unregister
+
+    taken: list[tuple[str, str]] = []
+
+    def one(own_name: str, thing: Any = None) -> Any:
+        if thing is None:
+            return lambda decorated: one(own_name, decorated)
+        register(own_name, thing)
+        taken.append((kind_of(thing), own_name))
+        return thing
 
     manager.register(plugin, name=name)
     try:
         for implementation in manager.hook.maskmotion_register.get_hookimpls():
             if implementation.plugin is plugin:
-                implementation.function(register)
+                implementation.function(one)
     except Exception:
+        for kind, own_name in taken:
+            unregister(kind, own_name)
         manager.unregister(plugin)
         raise
 

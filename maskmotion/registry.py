@@ -39,8 +39,11 @@ def register(name: str, thing: Any = None) -> Any:
     The kind is read from the base class (a Masker is filed under maskers; a function is a preset), so it cannot be
     misfiled. Raises RegistryError for a taken name and TypeError for what is neither.
     """
+    from maskmotion.plugins import load_plugins
+
     if thing is None:
         return lambda decorated: register(name, decorated)
+    load_plugins()  # what is there already must be known before a name can be free
     kind = kind_of(thing)
     if kind != "preset":
         constructor_parameters(thing)  # a signature that no recipe can check is refused here, not at its first use

@@ -12,6 +12,8 @@ from maskmotion.interfaces import Conditioner, Extractor
 from maskmotion.shapes import Float
 from maskmotion.types import SAMPLE_RATE, Batch, Condition
 
+SPEECH_LEVEL, SPEECH_SPREAD = 0.5, 0.13  # of a band in recorded speech, on the extractor's scale of 0 to 1
+
 
 class MelSpectrum(Extractor):
     """Log-mel spectra of 25 ms windows centred at (t + (k + 0.5) / per_frame) / fps, k = 0 .. per_frame - 1.
@@ -36,7 +38,10 @@ class MelSpectrum(Extractor):
 
 
 class Mel(Conditioner):
-    """Log-mel spectra, several a frame.
+    """Log-mel spectra, several a frame, scaled so that speech has about zero mean and unit spread.
+
+    The scale is fixed, never the clip's, so that a stream gives what the whole recording gives. (Without it a network
+    needs several times the steps to hear anything.)
 
     Args:
         bands: mel bands from 0 to 8 kHz, 1 to 128.
@@ -55,4 +60,5 @@ class Mel(Conditioner):
 
     def forward(self, batch: Batch) -> Condition:
         """Features [B, T, bands * per_frame], zero in padded frames. ValueError without audio."""
-        return Condition(read_valid(self.extractor, batch), batch.valid)
+        spectra = (read_valid(self.extractor, batch) - SPEECH_LEVEL) / SPEECH_SPREAD
+        return Condition(spectra * batch.valid[..., None], batch.valid)

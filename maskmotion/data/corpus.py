@@ -48,8 +48,6 @@ def open_corpus(data: str | Path | Corpus, window: int = 64) -> Corpus:
     """
     if isinstance(data, Corpus):
         return data
-    from maskmotion.data.beat2 import load_split
-
     if str(data) in PLANTED:
         from maskmotion.data.planted import planted_root
 
@@ -58,12 +56,19 @@ def open_corpus(data: str | Path | Corpus, window: int = 64) -> Corpus:
         root = Path(data)
         if not root.is_dir():
             raise FileNotFoundError(f"no data at {root}: give {', '.join(PLANTED)}, or the path of a BEAT2 tree")
-    train, validation = list(load_split(root, "train")), list(load_split(root, "val"))
+    train, validation = _clips(root, "train"), _clips(root, "val")
     if not train:
         raise ValueError(f"{root}: its train_test_split.csv names no training clip; see `maskmotion data check {root}`")
     if not validation:
         train, validation = hold_out(train, window)
-    return Corpus(root.name, train, validation, lambda: list(load_split(root, "test")))
+    return Corpus(root.name, train, validation, lambda: _clips(root, "test"))
+
+
+def _clips(root: Path, split: str) -> list[Clip]:
+    """The clips of a split; none where the split has no motion. What its csv names and is not there is an error."""
+    from maskmotion.data.beat2 import load_split, recordings
+
+    return load_split(root, split) if any(row.motion.is_file() for row in recordings(root, split)) else []
 
 
 def hold_out(clips: list[Clip], window: int) -> tuple[list[Clip], list[Clip]]:

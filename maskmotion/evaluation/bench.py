@@ -85,7 +85,9 @@ class Bench:
             result = self.classifier.accuracy(motions, self.clips)
             values |= {
                 "gesture_accuracy": result.accuracy,
+                "gesture_choice": result.choice,
                 "gesture_chance": result.chance,
+                "choice_chance": result.nominal,
                 "false_alarms": result.false_alarms,
                 "amplitude": result.amplitude,
                 "words": float(result.n),

@@ -39,7 +39,9 @@ class SemanticResult:
     """Semantic gesture accuracy of motion for `n` planted gestures.
 
     accuracy: share of planted gestures (shown in the ground truth) whose class the motion shows at their time.
-    interval: 95 % Wilson interval of it. false_alarms: share of the `quiet` moments without meaning at which the motion
+    choice: the same when the classifier must name a gesture ("none" not allowed; chance is `nominal`): it sees the
+    beginnings of meaning in motion that is too faint or too blurred to be recognised. interval: 95 % Wilson interval of
+    accuracy. false_alarms: share of the `quiet` moments without meaning at which the motion
     shows some gesture; the moments are 0.3 s apart and look 0.3 s wide, so no gesture in quiet time is missed or counted
     twice. chance: accuracy with the words permuted (right times, any meaning). chance_shifted: with the
     words at other times of their clips. nominal: 1 / classes. amplitude: spread of the motion on the classified columns
@@ -47,6 +49,7 @@ class SemanticResult:
     """
 
     accuracy: float
+    choice: float
     n: int
     interval: tuple[float, float]
     false_alarms: float
@@ -145,11 +148,14 @@ class GestureClassifier:
         shown, quiet = gesture_moments(clips), quiet_moments(clips, _REACH, len(_SHIFTS))
         if not len(shown):
             raise ValueError("the clips show no gesture: nothing to be accurate about; give longer or other clips")
-        found = self.predict(motions, shown)
+        windows = _windows(motions, shown, self.columns, self.basis)
+        found = _decide(self.prototypes, windows, self.threshold)
         hit = found == shown.gesture
+        forced = _decide(self.prototypes, windows, -torch.inf) == shown.gesture
         shifted = [self.predict(motions, m) == m.gesture for m in _shifted(shown, clips)]
         return SemanticResult(
             accuracy=float(hit.double().mean()),
+            choice=float(forced.double().mean()),
             n=len(shown),
             interval=_wilson(int(hit.sum()), len(hit)),
             false_alarms=float((self.predict(motions, quiet) != NO_GESTURE).double().mean()),

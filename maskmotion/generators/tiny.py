@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import gelu
 
 from maskmotion.generators.masked import GENERATION_AND_MASKER, MaskedGenerator, Pass
 from maskmotion.interfaces import Conditioner, Masker
@@ -19,9 +20,9 @@ from maskmotion.types import Condition, Prediction
 class Tiny(MaskedGenerator):
     """A masked generator of about a million weights, to learn on a CPU in a minute whether an idea works.
 
-    Speech [B, T] and masked motion [B, T] pass a transformer layer each; speech steps query motion frames (the
-    attention that speech-queried masking reads); both are folded to tokens, pass `layers` layers, and one linear head a
-    part gives code scores and code vectors. It is ours, in the shape of EchoMask's student with one part and one head.
+    Speech [B, T] and masked motion [B, T] pass convolutions; speech steps query motion frames (the attention that
+    speech-queried masking reads); all three are folded to tokens, pass a convolution and `layers` transformer layers,
+    and one linear head a part gives code scores and code vectors. It is ours, in the shape of EchoMask's student with one part and one head.
 
     Args:
         dim: width. heads: of every attention. layers: transformer layers at the token rate. dropout: in all layers.
@@ -48,12 +49,13 @@ class Tiny(MaskedGenerator):
         fold = body.downsample
         self.mask_embedding = nn.Parameter(torch.zeros(body.layout.dim))
         self.inputs = nn.ModuleDict({name: nn.Linear(one.dim, dim) for name, one in conditioners.items()})
-        self.hear = Conv(dim, dim, 5)
-        self.speech_layer, self.motion_layer = Block(dim, heads, dropout), Block(dim, heads, dropout)
-        self.motion_in = nn.Linear(body.layout.dim, dim)
+        self.hear = nn.ModuleList(Conv(dim, dim, 5) for _ in range(2))
+        self.motion_in, self.see = nn.Linear(body.layout.dim, dim), Conv(dim, dim, 5)
         self.norm_speech, self.norm_motion = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.query = Attention(dim, heads)
-        self.to_tokens = nn.Linear(2 * fold * dim, dim)
+        self.to_tokens = nn.Linear(3 * fold * dim, dim)
+        self.mix = Conv(dim, dim, 5)
+        self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(Block(dim, heads, dropout) for _ in range(layers))
         self.norm_out = nn.LayerNorm(dim)
         depth = max(1, body.num_layers)
@@ -74,15 +76,15 @@ class Tiny(MaskedGenerator):
         motion, hidden, valid = self._whole_tokens(motion, hidden, valid)
         heard = self._hear(conditions, valid) * float(speech)
         seen = self._see(motion, hidden, valid)
-        gathered, attention = self.query.weigh(self.norm_speech(heard), self.norm_motion(seen), valid)
+        gathered, attention = self._query(heard, seen, valid)
         fold = self.body.downsample
-        both = torch.cat([heard + gathered, seen], dim=-1) * valid[..., None]  # [B, T, 2C]
-        x = self.to_tokens(both.unflatten(1, (-1, fold)).flatten(2))  # [B, N, C]
-        x = x + positions(x.shape[1], x.shape[2], x)
+        every = torch.cat([heard, gathered, seen], dim=-1) * valid[..., None]  # [B, T, 3C]
+        x = gelu(self.to_tokens(every.unflatten(1, (-1, fold)).flatten(2)))  # [B, N, C]
         real = valid.unflatten(1, (-1, fold)).any(-1)
+        x = x + gelu(self.mix(x, real)) + positions(x.shape[1], x.shape[2], x)
         for layer in self.layers:
             x = layer(x, real)
-        x = self.norm_out(x)
+        x = self.dropout(self.norm_out(x))
         logits, latents = {}, {}
         size = self.body.codebook_size
         for part in self.body.parts:
@@ -97,7 +99,7 @@ class Tiny(MaskedGenerator):
         frames = motion.shape[1]
         motion, hidden, valid = self._whole_tokens(motion, torch.zeros_like(motion, dtype=torch.bool), valid)
         heard, seen = self._hear(conditions, valid), self._see(motion, hidden, valid)
-        _, attention = self.query.weigh(self.norm_speech(heard), self.norm_motion(seen), valid)
+        _, attention = self._query(heard, seen, valid)
         return {"body": attention[:, :frames, :frames]}
 
     def _whole_tokens(self, motion: Tensor, hidden: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -115,11 +117,16 @@ class Tiny(MaskedGenerator):
             if features.shape[1] != valid.shape[1]:
                 features = nn.functional.pad(features, (0, 0, 0, valid.shape[1] - features.shape[1]))
             x = x + self.inputs[name](features)
-        x = nn.functional.gelu(self.hear(x, valid))
-        return self.speech_layer(x + positions(x.shape[1], x.shape[2], x), valid)
+        for layer in self.hear:
+            x = gelu(layer(x, valid))
+        return x
 
     def _see(self, motion: Tensor, hidden: Tensor, valid: Tensor) -> Tensor:
         """Masked motion on the same clock: [B, T, C]."""
-        visible = torch.where(hidden, self.mask_embedding, self.body.normalise(motion))
-        x = self.motion_in(visible)
-        return self.motion_layer(x + positions(x.shape[1], x.shape[2], x), valid)
+        x = self.motion_in(torch.where(hidden, self.mask_embedding, self.body.normalise(motion)))
+        return x + gelu(self.see(x, valid))
+
+    def _query(self, heard: Tensor, seen: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """What speech gathers from motion [B, T, C], and its attention [B, T, T]."""
+        place = positions(heard.shape[1], heard.shape[2], heard)
+        return self.query.weigh(self.norm_speech(heard) + place, self.norm_motion(seen) + place, valid)

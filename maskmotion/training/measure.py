@@ -43,7 +43,12 @@ def mask_quality(network: Generator, progress: float, dataset: WindowDataset, si
         batch = batch.to(device)
         with torch.no_grad():
             context = MaskContext(batch, network.condition(batch), progress, rng, network)
-            mask, scores = network.masker(context), network.masker.scores(context)
+            state = rng.get_state()
+            mask = network.masker(context)
+            after = rng.get_state()
+            rng.set_state(state)  # the scores of a random masker are then the ones that made its mask
+            scores = network.masker.scores(context)
+            rng.set_state(after)
         frames = mask if mask.ndim == 2 else mask.float().mean(-1) > 0.5
         frame_scores = scores if scores.ndim == 2 else scores.mean(-1)
         quality.update(

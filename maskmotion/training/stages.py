@@ -13,7 +13,7 @@ from maskmotion.config import Recipe
 from maskmotion.data.corpus import Corpus, open_corpus
 from maskmotion.data.features import FeatureCache, default_folder
 from maskmotion.data.windows import WindowDataset
-from maskmotion.model import Model
+from maskmotion.model import Model, read_saved
 from maskmotion.training.checkpoint import RunError, read_tensors
 from maskmotion.training.loop import fit
 from maskmotion.training.measure import measure_generator, measure_losses
@@ -75,13 +75,14 @@ def train(
 
 
 def take_tokenizers(model: Model, source: str | Path) -> None:
-    """Copy tokenizers and root network of another run. RunError when its recipe has others."""
-    other = Model.from_pretrained(source)
+    """Copy tokenizers and root network of another run, whatever its generator. RunError when its recipe has others."""
+    recipe, tensors = read_saved(source)
     for field in ("body", "tokenizer", "root"):
-        if getattr(other.recipe, field) != getattr(model.recipe, field):
+        if getattr(recipe, field) != getattr(model.recipe, field):
             raise RunError(f"{source} has another `{field}` than this recipe, so its tokens mean something else")
-    model.body.load_state_dict(other.body.state_dict())
-    model.root.load_state_dict(other.root.state_dict())
+    for part, prefix in ((model.body, "generator.body."), (model.root, "root.")):
+        own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        part.load_state_dict(own)
 
 
 def _train_stage(
