@@ -17,6 +17,7 @@ from maskmotion.data.beat2 import load_clip, recordings
 from maskmotion.data.corpus import Corpus, open_corpus
 from maskmotion.data.windows import split_time
 from maskmotion.evaluation.bench import Bench
+from maskmotion.evaluation.masks import semantic_frames
 from maskmotion.evaluation.report import print_table, write_csv
 from maskmotion.model import Model
 from maskmotion.progress import progress_bar
@@ -177,7 +178,7 @@ def _most_meaningful(clip: Clip) -> Clip:
     frames = SECONDS_SHOWN * clip.fps
     if clip.frames <= frames:
         return clip
-    counts = (clip.labels["semantic"] > 0.15).float().unfold(0, frames, clip.fps).sum(1)
-    first = int(counts.argmax())
+    first = int(semantic_frames(clip.labels).float().unfold(0, frames, clip.fps).sum(1).argmax())
     rest = split_time(clip, first)[1] if first else clip
-    return split_time(rest, SECONDS_SHOWN)[0] if rest.frames > frames else rest
+    part = split_time(rest, SECONDS_SHOWN)[0] if rest.frames > frames else rest
+    return replace(part, name=f"{clip.name} from {first} s on")

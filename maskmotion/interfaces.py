@@ -67,7 +67,7 @@ class MaskContext:
         self.teacher = teacher
 
     def _ask(self, what: str) -> Any:
-        answer = getattr(self.teacher, what, None)
+        answer = getattr(self.teacher, f"teacher_{what}", None)
         if answer is None:
             raise ValueError(
                 f"this masker reads context.{what}, which {type(self.teacher).__name__} cannot give; "
@@ -79,7 +79,7 @@ class MaskContext:
     def attention(self) -> Mapping[str, Tensor]:
         """Part -> [B, S, T]: the teacher's speech-to-motion attention on the unmasked window; rows sum to 1."""
         with torch.no_grad():
-            return self._ask("teacher_attention")(self.batch)
+            return self._ask("attention")(self.batch)
 
     @cached_property
     def token_loss(self) -> Float[Tensor, "B T"]:
@@ -88,7 +88,7 @@ class MaskContext:
         On the unmasked window it would be tokenizer noise: a straw man of loss-based masking.
         """
         with torch.no_grad():
-            return self._ask("teacher_token_loss")(self.batch)
+            return self._ask("token_loss")(self.batch)
 
 
 class Masker(nn.Module, ABC):

@@ -7,9 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskmotion.shapes import Bool, Float, Int
-
-SEMANTIC_THRESHOLD = 0.15
-"""A frame is semantic above this score: BEAT2 gives 0.1 to plain beats and 0.2 upwards to gestures with a meaning."""
+from maskmotion.types import SEMANTIC_SCORE
 
 
 def code_losses(logits: Float[Tensor, "B N Q K"], codes: Int[Tensor, "B N Q"]) -> Float[Tensor, "B N Q"]:
@@ -33,5 +31,5 @@ def semantic_loss(
     logits: Float[Tensor, "B T"], semantic: Float[Tensor, "B T"], valid: Bool[Tensor, "B T"]
 ) -> Float[Tensor, ""]:
     """L_sem: binary cross-entropy of frame scores against semantic labels (EchoMask, section 3.4)."""
-    target = (semantic > SEMANTIC_THRESHOLD).to(logits)
+    target = (semantic > SEMANTIC_SCORE).to(logits)
     return weighted_mean(F.binary_cross_entropy_with_logits(logits, target, reduction="none"), valid.to(logits))

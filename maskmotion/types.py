@@ -18,6 +18,8 @@ from torch import Tensor
 from maskmotion.shapes import Bool, Float, Int
 
 SAMPLE_RATE = 16000  # Hz of every waveform inside the library; files of other rates are resampled at the edge
+SEMANTIC_SCORE = 0.15
+"""A frame carries meaning above this score: BEAT2 gives 0.1 to plain beats and 0.2 upwards to gestures with a meaning."""
 NO_GESTURE = -1  # value of the label "gesture" where no planted gesture is shown
 
 _Rows = TypeVar("_Rows", bound="_Tensors")

@@ -85,11 +85,11 @@ def test_a_token_counts_by_the_share_of_it_that_is_hidden(generator):
     hidden = torch.zeros(1, 8, 437, dtype=torch.bool)
     hidden[:, 4:6] = True  # half of the second token
     weights = generator._token_weights(hidden, torch.ones(1, 8, dtype=torch.bool))
-    assert weights["upper"].tolist() == [[pytest.approx(0.1), 0.5]]
+    assert weights["upper"].tolist() == [pytest.approx([0.1, 0.5], rel=1e-5)]
     joint = torch.zeros(1, 8, 437, dtype=torch.bool)
     joint[..., list(SMPLX.columns["hands"])] = True
     weights = generator._token_weights(joint, torch.tensor([[True] * 4 + [False] * 4]))
-    assert weights["hands"].tolist() == [[1.0, 0.0]]
+    assert weights["hands"].tolist() == [pytest.approx([1.0, 0.0], rel=1e-5)]
     assert weights["face"].tolist() == [[pytest.approx(0.1), 0.0]]
 
 
@@ -148,7 +148,11 @@ def test_l_sem_learns_which_frames_carry_meaning():
 
 
 def test_passes_share_the_batch_and_their_names_stand_in_the_losses():
-    passes = (mm.Pass("seed", "seed", share=0.25), mm.Pass("speech", share=0.5), mm.Pass("self", speech=False, weight=2.0))
+    passes = (
+        mm.Pass("seed", "seed", share=0.25),
+        mm.Pass("speech", share=0.5),
+        mm.Pass("self", speech=False, weight=2.0),
+    )
     generator = example_generator(passes=passes).train()
     losses = generator(example_batch(rows=8), teacher=generator, progress=0.5, stage="generator")
     assert set(losses) == {f"{one}/{loss}" for one in ("seed", "speech", "self") for loss in ("codes", "latents")}

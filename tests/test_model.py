@@ -20,7 +20,11 @@ def model(quick_run):
 
 def wav(path, seconds: float, rate: int = 16000, channels: int = 1, subtype: str = "PCM_16", silent: bool = False):
     rng = np.random.default_rng(0)
-    wave = np.zeros((round(seconds * rate), channels)) if silent else 0.1 * rng.standard_normal((round(seconds * rate), channels))
+    wave = (
+        np.zeros((round(seconds * rate), channels))
+        if silent
+        else 0.1 * rng.standard_normal((round(seconds * rate), channels))
+    )
     soundfile.write(path, wave, rate, subtype=subtype)
     return path
 

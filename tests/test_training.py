@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -123,8 +124,8 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
     path = tmp_path / "checkpoint.safetensors"
     checkpoints.write_tensors(path, {"a": torch.ones(3)}, {"step": 1})
 
-    def full(*_, **__):
-        (tmp_path / ".checkpoint.safetensors.new").write_bytes(b"half")
+    def full(_, path, **__):
+        Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(safetensors_torch, "save_file", full)

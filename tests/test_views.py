@@ -12,9 +12,10 @@ import torch
 
 from maskmotion.motion.layout import SMPLX, TRANSLATION
 from maskmotion.motion.skeleton import joint
+from maskmotion.storage import atomic
 from maskmotion.types import SAMPLE_RATE, Clip, Word
 from maskmotion.views import plot_losses, plot_masks, render_video
-from maskmotion.views.canvas import envelope, replacing, runs
+from maskmotion.views.canvas import envelope, runs
 from maskmotion.views.figure import joint_positions
 from maskmotion.views.masks import _meant
 from maskmotion.views.video import HEIGHT, PERSON, SPEECH, Scene
@@ -258,7 +259,7 @@ def test_a_failed_file_leaves_the_old_one(tmp_path):
     target.write_text("old")
 
     def fail():
-        with replacing(target) as temporary:
+        with atomic(target) as temporary:
             temporary.write_text("half")
             raise RuntimeError
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from maskmotion.interfaces import Extractor
-from maskmotion.motion.files import atomic
 from maskmotion.shapes import Float
+from maskmotion.storage import atomic
 
 
 def default_folder() -> Path:

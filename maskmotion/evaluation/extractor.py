@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 
 from maskmotion.motion.layout import ROTATIONS
 from maskmotion.shapes import Float
+from maskmotion.storage import atomic
 
 WINDOW = 64  # frames the extractor is trained on
 DOWNSAMPLE = 16  # frames per feature vector, as in EMAGE's extractor
@@ -131,14 +130,8 @@ class FeatureExtractor(nn.Module):
 
 
 def _write(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def train_extractor(motions: Iterable[Float[Tensor, "_ D"]], steps: int = 600, seed: int = 0) -> FeatureExtractor:

@@ -31,17 +31,11 @@ def semantic_latent_error(generator: Generator, dataset: WindowDataset, size: in
         hidden = generator.generation_mask(batch.valid)
         prediction = generator.predict(batch.motion, hidden, batch.valid, generator.condition(batch))
         targets = generator.body.encode(batch.motion, batch.valid)
-        real = _tokens(batch.valid, generator.body.downsample)
-        meaning = _tokens(semantic_frames(batch.labels) & batch.valid, generator.body.downsample)
+        real = generator.body.token_mask(batch.valid)
+        meaning = generator.body.token_mask(semantic_frames(batch.labels) & batch.valid)
         meaning[:, : generator.seed_frames // generator.body.downsample] = False
         for part, target in targets.items():
             wanted[part].append(target.latents[real].cpu())
             errors[part].append((prediction.latents[part].sum(2) - target.latents)[meaning].square().mean(-1).cpu())
     shares = [torch.cat(errors[part]).mean() / torch.cat(wanted[part]).var(0).mean() for part in wanted]
     return float(torch.stack(shares).mean())
-
-
-def _tokens(frames: Tensor, downsample: int) -> Tensor:
-    """[B, T] -> [B, N]: tokens any of whose frames is True."""
-    short = -frames.shape[1] % downsample
-    return torch.nn.functional.pad(frames, (0, short)).unflatten(1, (-1, downsample)).any(-1)

@@ -15,10 +15,7 @@ import torch
 from torch import Tensor
 
 from maskmotion.shapes import Bool, Float
-
-SEMANTIC_SCORE = (
-    0.15  # BEAT2's scale: 0 no gesture, 0.1 beat_align (rhythm only), 0.2 and more deictic, iconic, metaphoric
-)
+from maskmotion.types import SEMANTIC_SCORE
 
 
 def semantic_frames(labels: Mapping[str, Tensor] | Float[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:

@@ -17,6 +17,7 @@ COLUMNS = {
     "lift": "mask lift",
     "auroc_within": "AUROC",
     "gesture_accuracy": "gesture accuracy",
+    "gesture_choice": "forced choice",
     "false_alarms": "false alarms",
     "amplitude": "amplitude",
     "latent_error": "latent error",
@@ -55,7 +56,10 @@ def print_table(rows: Sequence[Mapping[str, Any]], bench: Bench) -> None:
             f"mask lift: chance 1, an oracle at the same mask ratio {first['oracle_lift']:.2f}; AUROC within windows: chance .5."
         )
     if "gesture_chance" in first:
-        print(f"gesture accuracy: chance {first['gesture_chance']:.2f}, {first['words']:.0f} words.")
+        print(
+            f"gesture accuracy: chance {first['gesture_chance']:.2f}, {first['words']:.0f} words; forced to name a gesture: "
+            f"chance {first['choice_chance']:.2f}."
+        )
     if "latent_error" in first:
         print("latent error: on semantic tokens with all but the seed hidden; 1 is what the mean would score.")
     print(

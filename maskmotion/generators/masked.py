@@ -194,14 +194,12 @@ class MaskedGenerator(Generator):
 
     def _token_weights(self, hidden: Tensor, valid: Tensor) -> dict[str, Tensor]:
         """Part -> [B, N]: share of each token's values that is hidden, at least `visible`; 0 for padding."""
-        weights = {}
-        for part, columns in self.body.layout.columns.items():
-            share = (hidden[..., list(columns)] & valid[..., None]).float().mean(-1)  # [B, T]
-            short = -share.shape[1] % self.body.downsample
-            share = nn.functional.pad(share, (0, short)).unflatten(1, (-1, self.body.downsample)).mean(-1)
-            real = nn.functional.pad(valid, (0, short)).unflatten(1, (-1, self.body.downsample)).any(-1)
-            weights[part] = share.clamp(min=self.visible) * real
-        return weights
+        shares = (hidden & valid[..., None]).float() @ self.body.layout.membership.to(valid.device)  # [B, T, parts]
+        fold = self.body.downsample
+        short = -shares.shape[1] % fold
+        shares = nn.functional.pad(shares, (0, 0, 0, short)).unflatten(1, (-1, fold)).mean(2)  # [B, N, parts]
+        weights = shares.clamp(min=self.visible) * self.body.token_mask(valid)[..., None]
+        return dict(zip(self.body.parts, weights.unbind(-1), strict=True))
 
     def teacher_attention(self, batch: Batch) -> Mapping[str, Tensor]:
         """Part -> [B, S, T], of this network as the teacher (no gradient, evaluation mode)."""

@@ -22,7 +22,7 @@ class Tiny(MaskedGenerator):
 
     Speech [B, T] and masked motion [B, T] pass convolutions; speech steps query motion frames (the attention that
     speech-queried masking reads); all three are folded to tokens, pass a convolution and `layers` transformer layers,
-    and one linear head a part gives code scores and code vectors. It is ours, in the shape of EchoMask's student with one part and one head.
+    and one linear head a part gives code scores and code vectors. It is ours, a bench for ideas, and no paper's network.
 
     Args:
         dim: width. heads: of every attention. layers: transformer layers at the token rate. dropout: in all layers.

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +16,7 @@ from maskmotion.motion.layout import CONTACTS, EXPRESSIONS, ROTATIONS, SMPLX, TR
 from maskmotion.motion.rotations import axis_angle_from_6d, matrix_to_6d
 from maskmotion.motion.skeleton import NUM_EXPRESSIONS, NUM_JOINTS
 from maskmotion.shapes import Float
+from maskmotion.storage import atomic
 from maskmotion.types import Clip
 
 FPS = 30  # of every motion inside the library; files of other rates are resampled at the edge
@@ -41,24 +39,6 @@ class MotionFile:
     def frames(self) -> int:
         """Number of frames T."""
         return len(self.poses)
-
-
-@contextmanager
-def atomic(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`, moved there once the block ends without an error; makes missing folders."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    try:
-        yield Path(name)
-        umask = os.umask(0)  # mkstemp makes private files; give this one the permissions any new file gets
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def read_motion(path: str | Path) -> MotionFile:

@@ -50,7 +50,7 @@ class BodyLayout:
 
     def split(self, motion: Float[Tensor, "*any D"]) -> dict[str, Tensor]:
         """[..., D] -> part -> [..., columns of the part]."""
-        return {part: motion[..., list(columns)] for part, columns in self.columns.items()}
+        return {part: motion.index_select(-1, index.to(motion.device)) for part, index in self._indices.items()}
 
     def join(self, parts: Mapping[str, Tensor]) -> Tensor:
         """Inverse of `split`; what no part covers (the eyes) is at rest: identity rotation, zero elsewhere."""
@@ -66,6 +66,18 @@ class BodyLayout:
         rest = torch.zeros(self.dim)
         rest[ROTATIONS] = torch.tensor(IDENTITY_6D).repeat(NUM_JOINTS)
         return rest
+
+    @cached_property
+    def _indices(self) -> dict[str, Tensor]:
+        return {part: torch.tensor(columns) for part, columns in self.columns.items()}
+
+    @cached_property
+    def membership(self) -> Float[Tensor, "D parts"]:
+        """Share of each part that each column makes up: values per column @ membership = means per part."""
+        table = torch.zeros(self.dim, len(self.parts))
+        for number, part in enumerate(self.parts):
+            table[list(self.columns[part]), number] = 1 / self.size(part)
+        return table
 
     @cached_property
     def column_joint(self) -> Tensor:

@@ -24,8 +24,8 @@ def tiny() -> Recipe:
         masker=Spec("random", ratio=0.5),
         generator=Spec("tiny", dropout=0.1),
         training={
-            "tokenizer": Training(steps=450, batch_size=32, lr=2e-3),
+            "tokenizer": Training(steps=350, batch_size=32, lr=2e-3),
             "root": Training(steps=150, batch_size=32, lr=2e-3),
-            "generator": Training(steps=450, batch_size=32, lr=3e-3, ema_decay=0.99),
+            "generator": Training(steps=400, batch_size=32, lr=3e-3, ema_decay=0.99),
         },
     )

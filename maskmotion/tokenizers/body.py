@@ -77,6 +77,11 @@ class BodyTokenizer(nn.Module):
         """Number of tokens of so many frames."""
         return -(-frames // self.downsample)
 
+    def token_mask(self, frames: Bool[Tensor, "B T"]) -> Bool[Tensor, "B N"]:
+        """[B, T] -> [B, N]: the tokens of which any frame is True."""
+        short = -frames.shape[1] % self.downsample
+        return nn.functional.pad(frames, (0, short)).unflatten(1, (-1, self.downsample)).any(-1)
+
     @torch.no_grad()
     def set_statistics(self, motions: Iterable[Float[Tensor, "_ D"]]) -> None:
         """Centre every column and scale every kind of column by its spread over these motions."""

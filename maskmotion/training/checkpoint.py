@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from maskmotion.storage import atomic
 
 
 class RunError(RuntimeError):
@@ -23,14 +24,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
     """
     from safetensors.torch import save_file
 
-    new = path.with_name(f".{path.name}.new")
+    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        save_file(own, str(new), metadata={"about": json.dumps(dict(about or {}))})
-        os.replace(new, path)
+        with atomic(path) as temporary:
+            save_file(own, str(temporary), metadata={"about": json.dumps(dict(about or {}))})
     except Exception as error:  # safetensors wraps the system's errors in its own
-        _remove(new)
         if isinstance(error, OSError) or "os error" in str(error).lower():
             raise RunError(
                 f"cannot write {path} ({error}); free some space or give another --run folder. "
@@ -53,24 +51,14 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a small file atomically; RunError as `write_tensors`."""
-    new = path.with_name(f".{path.name}.new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text(text, encoding="utf-8")
-        os.replace(new, path)
+        with atomic(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     except OSError as error:
-        _remove(new)
         raise RunError(
             f"cannot write {path} ({error.strerror}); free some space, check the folder's permissions, "
             "or give another --run folder"
         ) from error
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        return
 
 
 def pack(model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -52,11 +52,11 @@ def train(
         recipe = lookup("preset", recipe)()
     assert isinstance(recipe, Recipe)
     model = Model.build(recipe)
-    corpus = open_corpus(data, recipe.body.window)
-    place = Run(run, recipe, f"{corpus.name} {corpus.fingerprint}")
     stages = ["tokenizer", "root", *model.generator.stages]
     if only is not None and not set(only) <= set(stages):
         raise ValueError(f"stages of {recipe.name} are {', '.join(stages)}; got {', '.join(only)}")
+    corpus = open_corpus(data, recipe.body.window)
+    place = Run(run, recipe, f"{corpus.name} {corpus.fingerprint}")
     if any(place.done(stage) for stage in stages):
         model.load_state_dict(read_tensors(place.folder / "model.safetensors")[0])
     if all(place.done(stage) for stage in stages):

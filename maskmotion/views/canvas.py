@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from maskmotion.storage import atomic
 from maskmotion.types import SAMPLE_RATE
 
 # Okabe and Ito's palette, told apart with any colour vision
 INK, GREY, PALE = "#222222", "#8a8a8a", "#e4e4e4"
 BLUE, SKY, ORANGE, VERMILLION, GREEN = "#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#009E73"
-
-SEMANTIC = 0.15  # a frame is semantic when its score on BEAT2's scale is above this
 
 
 def viz(module: str) -> Any:
@@ -39,27 +34,11 @@ def new_figure(width: float | int, height: float | int, dpi: int = 150) -> Any:
     return figure
 
 
-@contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place when all went well and is removed when not."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def save_png(figure: Any, path: str | Path) -> Path:
     """Write the figure as PNG at its own resolution; returns the path."""
     if Path(path).suffix.lower() != ".png":
         raise ValueError(f"{path}: pictures are written as PNG; give a name that ends in .png")
-    with replacing(path) as temporary:
+    with atomic(path) as temporary:
         figure.savefig(temporary, format="png")
     return Path(path)
 

@@ -11,13 +11,12 @@ import numpy as np
 from torch import Tensor
 
 from maskmotion.shapes import Float
-from maskmotion.types import SAMPLE_RATE, Word
+from maskmotion.types import SAMPLE_RATE, SEMANTIC_SCORE, Word
 from maskmotion.views.canvas import (
     GREY,
     INK,
     ORANGE,
     PALE,
-    SEMANTIC,
     SKY,
     VERMILLION,
     draw_waveform,
@@ -61,7 +60,7 @@ def plot_masks(
     if len(set().union(*lengths.values())) != 1:
         raise ValueError(f"rows need one length T for all scores and masks, got {lengths}")
     frames = next(iter(set().union(*lengths.values())))
-    meaning = None if semantic is None else semantic.detach().cpu().numpy() > SEMANTIC
+    meaning = None if semantic is None else semantic.detach().cpu().numpy() > SEMANTIC_SCORE
     if meaning is not None and len(meaning) != frames:
         raise ValueError(f"semantic has {len(meaning)} frames, the rows have {frames}")
 

@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 
 from maskmotion.progress import progress_bar
-from maskmotion.types import SAMPLE_RATE, Clip
+from maskmotion.storage import atomic
+from maskmotion.types import SAMPLE_RATE, SEMANTIC_SCORE, Clip
 from maskmotion.views.canvas import (
     GREY,
     INK,
     ORANGE,
-    SEMANTIC,
     VERMILLION,
     draw_waveform,
     new_figure,
-    replacing,
     runs,
     viz,
 )
@@ -52,7 +51,7 @@ def render_video(path: str | Path, clip: Clip, *, other: Clip | None = None, pro
     if frames == 0:
         raise ValueError(f"{clip.name}: a clip without frames cannot be shown")
     scene = Scene(clips, frames)
-    with replacing(target) as temporary, tempfile.TemporaryDirectory() as folder:
+    with atomic(target) as temporary, tempfile.TemporaryDirectory() as folder:
         sound = _write_sound(Path(folder) / "speech.wav", clip, frames)
         with progress_bar(target.name, frames, show=progress) as advance:
             _encode(temporary, scene, clip.fps, sound, advance)
@@ -110,7 +109,7 @@ class Scene:
         if audio is None:
             axes.text(0.5, 0.5, "no sound", transform=axes.transAxes, ha="center", va="center", fontsize=9, color=GREY)
         if meaning is not None:
-            for start, stop in runs(meaning[: self.frames].detach().cpu().numpy() > SEMANTIC):
+            for start, stop in runs(meaning[: self.frames].detach().cpu().numpy() > SEMANTIC_SCORE):
                 axes.axvspan(start / self.clip.fps, stop / self.clip.fps, color=ORANGE, alpha=0.35, linewidth=0)
             self.figure.text(left, 0.27, "\N{BLACK SQUARE} semantic frames", fontsize=8, color=ORANGE)
         axes.tick_params(labelsize=8, color=GREY, labelcolor=INK)
