@@ -59,12 +59,17 @@ def test_the_tokenizers_joint_error_is_known_in_centimetres(trained, corpus):
     model, _ = trained
     error = joint_error(model, corpus.validation[0].motion)
     mean = model.rest_pose().expand(corpus.validation[0].frames, -1)
-    still = 100 * (
-        forward_kinematics(mean[:, :330].unflatten(-1, (-1, 6)), corpus.validation[0].motion[:, 330:333])
-        - forward_kinematics(
-            corpus.validation[0].motion[:, :330].unflatten(-1, (-1, 6)), corpus.validation[0].motion[:, 330:333]
+    still = (
+        100
+        * (
+            forward_kinematics(mean[:, :330].unflatten(-1, (-1, 6)), corpus.validation[0].motion[:, 330:333])
+            - forward_kinematics(
+                corpus.validation[0].motion[:, :330].unflatten(-1, (-1, 6)), corpus.validation[0].motion[:, 330:333]
+            )
         )
-    ).norm(dim=-1).mean()
+        .norm(dim=-1)
+        .mean()
+    )
     print(f"mean joint error on the last 12 s: tokenizers {error:.2f} cm, mean pose {still:.2f} cm")
     assert error < 0.8 * still
 

@@ -285,6 +285,22 @@ def test_speech_has_both_levels_at_the_motion_rate(small):
     assert not torch.equal(condition.levels["low"], condition.levels["high"])
 
 
+def test_speech_keeps_the_contract_of_conditioners(small):
+    from maskmotion.testing import check
+
+    check(Speech(checkpoint=str(small), low=1))
+
+
+def test_a_model_trains_and_generates_on_hubert_features(
+    small, quick_recipe, quick_run, small_corpus, speech_file, tmp_path
+):
+    import maskmotion as mm
+
+    spec = {"conditioners": {"speech": mm.Spec("speech", checkpoint=str(small), low=1)}}
+    mm.train(quick_recipe.but(spec), small_corpus, tmp_path / "run", tokenizer=quick_run, cache=tmp_path / "cache")
+    assert mm.Model.from_pretrained(tmp_path / "run").generate(speech_file).frames == 75
+
+
 def test_speech_is_no_part_of_the_saved_model(small):
     speech = Speech(checkpoint=str(small), low=1)
     speech(make_batch())

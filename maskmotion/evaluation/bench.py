@@ -76,9 +76,11 @@ class Bench:
         """Measures of one motion a clip, whoever made them."""
         truth = [clip.motion for clip in self.clips]
         positions = [local_positions(motion) for motion in motions]
+        beats = beat_constancy(positions, self.onsets)
         values = {
             "fgd": float(fgd(self.extractor, motions, truth)),
-            "bc": float(beat_constancy(positions, self.onsets)),
+            "bc": float(beats),
+            "bc_chance": beats.chance,
             "l1_diversity": l1_diversity(windows(positions)),
         }
         if self.planted:

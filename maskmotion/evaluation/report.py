@@ -23,6 +23,7 @@ COLUMNS = {
     "latent_error": "latent error",
     "fgd": "FGD",
     "bc": "BC",
+    "bc_chance": "BC chance",
     "l1_diversity": "L1 diversity",
     "seconds": "train s",
 }
@@ -49,7 +50,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], bench: Bench) -> None:
     table = Table("row", *shown.values(), title=where)
     for row in rows:
         table.add_row(str(row["row"]), *(_cell(row.get(name, "")) for name in shown))
-    Console(width=None if sys.stdout.isatty() else 170).print(table)
+    Console(width=None if sys.stdout.isatty() else 210).print(table)
     first = rows[0]
     if "oracle_lift" in first:
         print(
@@ -68,4 +69,4 @@ def print_table(rows: Sequence[Mapping[str, Any]], bench: Bench) -> None:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{round(value, 3) + 0.0:.3f}" if isinstance(value, float) else str(value)
