@@ -35,8 +35,8 @@ body.set_statistics(clip.motion for clip in corpus.train)
 fit(body, windows, Training(steps=steps, lr=2e-3), stage="tokenizer")
 
 masker = SpeechQueried(ratio=0.5, hard=Linear(0.0, 0.3), soft=Linear(0.3, 0.0))
-student = Tiny(body, conditioners, masker, dim=96)
-teacher = fit(student, windows, Training(steps=steps, ema_decay=0.99))  # the average of the student's weights
+student = Tiny(body, conditioners, masker, dim=96, dropout=0.1)
+teacher = fit(student, windows, Training(steps=steps, lr=3e-3, ema_decay=0.99))  # the average of the student's weights
 
 clip = corpus.validation[0]
 heard = {extractor.key: extractor(clip.audio, clip.frames, clip.fps)[None] for extractor in extractors}

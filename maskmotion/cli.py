@@ -155,12 +155,12 @@ def evaluate(
     """
     import maskmotion as mm
     from maskmotion.evaluation.bench import Bench
-    from maskmotion.evaluation.report import print_table, write_csv
+    from maskmotion.evaluation.report import bounds, print_table, write_csv
 
     model = mm.Model.from_pretrained(run, device=device)
     bench = Bench(mm.open_corpus(data, model.recipe.body.window), split)
     rows = [{"row": model.recipe.name, **bench.model_measures(model)}]
-    rows += [{"row": name, **values} for name, values in bench.sanity_rows(model).items()]
+    rows += bounds(rows) + [{"row": name, **values} for name, values in bench.sanity_rows(model).items()]
     print_table(rows, bench)
     print(write_csv(out or run / f"evaluation-{split}.csv", rows))
 

@@ -18,7 +18,7 @@ from maskmotion.data.corpus import Corpus, open_corpus
 from maskmotion.data.windows import split_time
 from maskmotion.evaluation.bench import Bench
 from maskmotion.evaluation.masks import semantic_frames
-from maskmotion.evaluation.report import print_table, write_csv
+from maskmotion.evaluation.report import bounds, print_table, write_csv
 from maskmotion.model import Model
 from maskmotion.progress import progress_bar
 from maskmotion.registry import lookup
@@ -141,7 +141,7 @@ def _measure(bench: Bench, models: Mapping[str, Model], run: Path) -> list[dict[
             rows.append({"row": name, "labels": labels, **bench.model_measures(model), "seconds": seconds})
             advance(number + 1, name)
         some = next(iter(models.values()))
-        rows += [{"row": name, "labels": "", **values} for name, values in bench.sanity_rows(some).items()]
+        rows += bounds(rows) + [{"row": name, **values} for name, values in bench.sanity_rows(some).items()]
     return rows
 
 

@@ -52,20 +52,25 @@ def print_table(rows: Sequence[Mapping[str, Any]], bench: Bench) -> None:
         table.add_row(str(row["row"]), *(_cell(row.get(name, "")) for name in shown))
     Console(width=None if sys.stdout.isatty() else 210).print(table)
     first = rows[0]
-    if "oracle_lift" in first:
+    if "words" in first:
         print(
-            f"mask lift: chance 1, an oracle at the same mask ratio {first['oracle_lift']:.2f}; AUROC within windows: chance .5."
-        )
-    if "gesture_chance" in first:
-        print(
-            f"gesture accuracy: chance {first['gesture_chance']:.2f}, {first['words']:.0f} words; forced to name a gesture: "
-            f"chance {first['choice_chance']:.2f}."
+            f"AUROC: of the scores, within windows. {first['words']:.0f} words with a gesture; forced choice: without 'none'."
         )
     if "latent_error" in first:
-        print("latent error: on semantic tokens with all but the seed hidden; 1 is what the mean would score.")
+        print("latent error: on semantic tokens with all but the seed hidden, in units of the latents' variance.")
     print(
         f"FGD: extractor {bench.extractor.fingerprint[:12]}, trained on the training split; compare only with the same."
     )
+
+
+def bounds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows for what chance gives, and for what an oracle reaches at the mask ratio of the first row."""
+    first = rows[0]
+    chance = {"lift": 1.0, "auroc_within": 0.5, "gesture_accuracy": first.get("gesture_chance")}
+    chance["gesture_choice"] = first.get("choice_chance")
+    oracle = {"lift": first.get("oracle_lift"), "auroc_within": 1.0}
+    told = [("chance", chance), ("oracle", oracle)] if "oracle_lift" in first else []
+    return [{"row": name, **{key: value for key, value in row.items() if value is not None}} for name, row in told]
 
 
 def _cell(value: Any) -> str:
