@@ -67,18 +67,20 @@ def fit(
     with progress_bar(stage, config.steps, show and accelerator.is_main_process) as advance:
         for step in range(start, config.steps):
             losses = _step(accelerator, wrapped, stepper, ema, dataset, config, step, seed, stage)
-            on_step(step + 1, losses)
+            if accelerator.is_main_process:
+                on_step(step + 1, losses)
             advance(step + 1, f"loss {sum(losses.values()):.3f}")
             if measure is not None and ((step + 1) % every == 0 or step + 1 == config.steps):
                 values = _measured(measure, ema.model, (step + 1) / config.steps)
-                on_measure(step + 1, values)
+                if accelerator.is_main_process:
+                    on_measure(step + 1, values)
                 best.offer(values["loss"], ema.model, accelerator.is_main_process)
             due = (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps
             if checkpoint is not None and due and accelerator.is_main_process:
                 plain = accelerator.unwrap_model(wrapped)
                 write_tensors(checkpoint, pack(plain, ema.model, optimizer), {"step": step + 1, "best": best.value})
+    accelerator.wait_for_everyone()  # the first process has written what all of them read now
     best.restore(ema.model)
-    accelerator.wait_for_everyone()
     return ema.model.eval()
 
 

@@ -69,9 +69,19 @@ def train(
         for stage in stages:
             if not place.done(stage) and (only is None or stage in only):
                 _train_stage(model, stage, corpus, features, place, device, show)
-                model.save_pretrained(place.folder)
-                place.finish(stage)
+                _save_once(model, place, stage)
     return model.eval()
+
+
+def _save_once(model: Model, place: Run, stage: str) -> None:
+    """Save from the first process; the others wait, because they may need the folder next."""
+    from accelerate import PartialState
+
+    processes = PartialState()
+    if processes.is_main_process:
+        model.save_pretrained(place.folder)
+        place.finish(stage)
+    processes.wait_for_everyone()
 
 
 def take_tokenizers(model: Model, source: str | Path) -> None:
