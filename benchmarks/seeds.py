@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import t
 
-MEASURES = ("lift", "auroc_within", "gesture_accuracy", "gesture_choice", "latent_error", "fgd", "seconds")
+MEASURES = ("lift", "auroc_within", "gesture_accuracy", "gesture_choice", "false_alarms", "latent_error", "fgd")
 
 
 def read(path: Path) -> dict[str, dict[str, float]]:

@@ -60,7 +60,7 @@ def train(
     print(
         f"{run}: {recipe.name} with {sum(p.numel() for p in model.parameters()):,} weights, log in {run / 'log.jsonl'}"
     )
-    for line in _last_measured(run):
+    for line in _best_measured(run):
         print(line)
 
 
@@ -256,14 +256,18 @@ def _set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def _last_measured(run: Path) -> list[str]:
+def _best_measured(run: Path) -> list[str]:
     from maskmotion.training.runs import read_log
 
-    last = {row["stage"]: row for row in read_log(run / "log.jsonl") if "validation" in row}
+    best: dict[str, dict[str, Any]] = {}
+    for row in read_log(run / "log.jsonl"):
+        if "validation" in row:
+            kept = best.setdefault(row["stage"], row)
+            best[row["stage"]] = row if row["validation"]["loss"] < kept["validation"]["loss"] else kept
     return [
-        f"  {stage}, step {row['step']}, held out: "
+        f"  {stage}, best at step {row['step']}, held out: "
         + ", ".join(f"{name} {value:.4g}" for name, value in row["validation"].items())
-        for stage, row in last.items()
+        for stage, row in best.items()
     ]
 
 

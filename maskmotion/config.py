@@ -135,7 +135,7 @@ class Training(BaseModel):
     """How one stage learns.
 
     lr follows a warm-up over `warmup` (share of the steps), then `decay`. stride: frames between windows.
-    ema_decay: None keeps no average. accumulate: batches a step. validate_every: steps; None: four times a run.
+    ema_decay: None keeps no average. accumulate: batches a step. validate_every: steps; None: eight times a run.
     """
 
     model_config = STRICT

@@ -63,7 +63,7 @@ def fit(
         unpack(tensors, model, ema.model, optimizer)
         start, best.value = int(about["step"]), float(about["best"])
     wrapped, stepper = accelerator.prepare(model, optimizer)
-    every = config.validate_every or max(1, config.steps // 4)
+    every = config.validate_every or max(1, config.steps // 8)
     with progress_bar(stage, config.steps, show and accelerator.is_main_process) as advance:
         for step in range(start, config.steps):
             losses = _step(accelerator, wrapped, stepper, ema, dataset, config, step, seed, stage)

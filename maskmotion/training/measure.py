@@ -30,7 +30,10 @@ def measure_generator(network: nn.Module, progress: float, dataset: WindowDatase
 
 
 def mask_quality(network: Generator, progress: float, dataset: WindowDataset, size: int = 32) -> Any:
-    """How well the masker's frames hit the semantic ones, with this network as teacher; None without masker or labels."""
+    """How well the masker's frames hit the semantic ones, with this network as teacher.
+
+    None where that has no answer: without a masker, without labels, and where no frame is semantic.
+    """
     from maskmotion.evaluation.masks import MaskQuality, semantic_frames
 
     if network.masker is None:
@@ -55,7 +58,8 @@ def mask_quality(network: Generator, progress: float, dataset: WindowDataset, si
             frame_scores.cpu(), frames.cpu(), semantic_frames(batch.labels).cpu(), batch.valid.cpu(),
             batch.labels["distractor"].cpu() if "distractor" in batch.labels else None,
         )  # fmt: skip
-    return quality.result()
+    result = quality.result()
+    return result if result.base > 0 else None
 
 
 def _mean_losses(dataset: WindowDataset, network: nn.Module, losses_of: Any) -> dict[str, float]:
