@@ -16,7 +16,7 @@ from maskmotion.motion.layout import SMPLX
 from maskmotion.quantizers import RVQ
 from maskmotion.sampling.clip import Speech, generate_clip
 from maskmotion.strategies import SpeechQueried
-from maskmotion.tokenizers import BodyTokenizer, PartTokenizer
+from maskmotion.tokenizers import BodyTokenizer, Dilated, PartTokenizer
 from maskmotion.training.loop import fit
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -30,7 +30,12 @@ extractors = [extractor for conditioner in conditioners.values() for extractor i
 corpus = open_corpus(data)
 windows = WindowDataset(corpus.train, window=64, stride=20, extractors=extractors)
 
-body = BodyTokenizer({part: PartTokenizer(SMPLX.size(part), RVQ(48, 64, num_layers=3)) for part in SMPLX.parts})
+body = BodyTokenizer(
+    {
+        part: PartTokenizer(columns, Dilated(len(columns), 48, downsample=4), RVQ(48, 64, num_layers=3))
+        for part, columns in SMPLX.columns.items()
+    }
+)
 body.set_statistics(clip.motion for clip in corpus.train)
 fit(body, windows, Training(steps=steps, lr=2e-3), stage="tokenizer")
 

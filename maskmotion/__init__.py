@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from maskmotion.registry import RegistryError, lookup, names, register, unregister
     from maskmotion.rng import Rng, seed
     from maskmotion.schedules import Cosine, Linear, value_at
+    from maskmotion.tokenizers.pretrained import Tokenizers
     from maskmotion.training.checkpoint import RunError
     from maskmotion.training.stages import train
     from maskmotion.types import Batch, Clip, Condition, Prediction, Quantized, Window, Word
@@ -37,6 +38,7 @@ _HOMES = {
     "types": ("Batch", "Condition", "Quantized", "Prediction", "Window", "Clip", "Word"),
     "data.corpus": ("Corpus", "open_corpus"),
     "training.checkpoint": ("RunError",),
+    "tokenizers.pretrained": ("Tokenizers",),
 }
 _HOME = {name: module for module, found in _HOMES.items() for name in found}
 

@@ -11,12 +11,16 @@ from maskmotion.plugins import hookimpl
 @hookimpl
 def maskmotion_register(register: Callable[[str, Any], Any]) -> None:
     """Register the built-in components and presets."""
-    from maskmotion import conditioners, generators, presets, quantizers, strategies
+    from maskmotion import conditioners, generators, presets, quantizers, strategies, tokenizers
 
     for name, thing in {
         "vq": quantizers.VQ,
         "rvq": quantizers.RVQ,
+        "product": quantizers.Product,
+        "external": quantizers.External,
         "identity": quantizers.Identity,
+        "dilated": tokenizers.Dilated,
+        "plain": tokenizers.Plain,
         "random": strategies.Random,
         "span": strategies.Span,
         "loss_based": strategies.LossBased,

@@ -35,8 +35,12 @@ def train(
     changes: Changes = None,
     run: RunFolder = Path("runs/model"),
     data: Data = "planted",
-    tokenizer: Annotated[Path | None, typer.Option(help="run whose tokenizers and root network are taken over")] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(help="run or converted folder whose tokenizers and root network are taken over, with their plan"),
+    ] = None,
     stages: Annotated[str | None, typer.Option(help="only these stages, e.g. tokenizer,root")] = None,
+    body_model: Annotated[Path | None, typer.Option(help="your SMPL-X npz, for losses on vertices")] = None,
     device: Device = "auto",
     threads: Threads = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress bars")] = False,
@@ -54,9 +58,14 @@ def train(
     import maskmotion as mm
 
     _set_threads(threads)
-    recipe = mm.preset(preset).but(parse_changes(changes or []))
+    changed = parse_changes(changes or [])
+    recipe = mm.preset(preset).but(changed)
+    if tokenizer is not None and not any(path.split(".")[0] in ("body", "tokenizer", "root") for path in changed):
+        recipe = recipe.but(mm.Tokenizers.from_pretrained(tokenizer).plan.changes())
     only = None if stages is None else stages.split(",")
-    model = mm.train(recipe, data, run, tokenizer=tokenizer, only=only, device=device, show=not quiet)
+    model = mm.train(
+        recipe, data, run, tokenizer=tokenizer, only=only, device=device, show=not quiet, body_model=body_model
+    )
     print(
         f"{run}: {recipe.name} with {sum(p.numel() for p in model.parameters()):,} weights, log in {run / 'log.jsonl'}"
     )

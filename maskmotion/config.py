@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -18,6 +18,9 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticUndefined
+
+if TYPE_CHECKING:
+    from maskmotion.motion.layout import BodyLayout
 
 STRICT = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -100,35 +103,97 @@ def _built(value: Any) -> Any:
 
 
 class Body(BaseModel):
-    """The body and the window: frames per second, frames a window, known frames at its start."""
+    """The body and the window: frames per second, frames a window, known frames at its start, parts.
+
+    parts: "four" (face, upper, hands, lower), "whole" (one part), or a table of your own: part -> joint names,
+    "translation", "contacts", "expressions".
+    """
 
     model_config = STRICT
     fps: Literal[30] = 30
     window: int = Field(64, ge=8)
     seed_frames: int = Field(4, ge=0)
+    parts: Literal["four", "whole"] | dict[str, tuple[str, ...]] = "four"
+
+    def layout(self) -> BodyLayout:
+        """The columns of each part. ValueError for a table that cannot be."""
+        from maskmotion.motion.layout import FOUR_PARTS, WHOLE_BODY, BodyLayout
+
+        named = {"four": FOUR_PARTS, "whole": WHOLE_BODY}
+        return BodyLayout.named(named[self.parts] if isinstance(self.parts, str) else self.parts)
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Body:
+        if not isinstance(self.parts, str):
+            self.layout()
+        return self
 
 
 class Tokenizer(BaseModel):
-    """One convolutional tokenizer a body part.
+    """One tokenizer a body part.
 
-    downsample: frames a token. dilations: residual blocks after each change of rate. velocity: weight of the error of
-    frame-to-frame differences beside the reconstruction error.
+    width: of the latents. network: convolutions between motion and latents. losses: name -> weight, of a part
+    (`tokenizers.losses.TERMS`) or of the whole body (`tokenizers.body_losses.BODY_TERMS`); the commitment's weight is the
+    quantizer's. difference: norm of the velocities and accelerations of rotations and expressions.
+    normalise: centre and scale the motion by statistics of the training data; the releases do not.
+    by_part: changes for single parts, e.g. {"lower": {"network.layers": 4}}.
     """
 
     model_config = STRICT
     width: int = Field(64, ge=1)
-    downsample: Literal[1, 2, 4, 8] = 4
-    dilations: tuple[int, ...] = (3, 1)
-    velocity: float = Field(0.5, ge=0)
+    network: spec_type("autoencoder")  # type: ignore[valid-type]
     quantizer: spec_type("quantizer")  # type: ignore[valid-type]
+    losses: dict[str, Annotated[float, Field(ge=0)]] = {"reconstruction": 1.0, "velocity": 0.5}
+    difference: Literal["l1", "l2"] = "l1"
+    normalise: bool = True
+    by_part: dict[str, dict[str, Any]] = {}
+
+    def for_part(self, part: str) -> Tokenizer:
+        """The plan of one part: this one with the part's changes. RecipeError for a change that cannot be."""
+        data = self.model_dump(exclude={"by_part"})
+        for path, value in self.by_part.get(part, {}).items():
+            _replace(data, path, _plain(value), "a tokenizer")
+        try:
+            return Tokenizer.model_validate(data)
+        except ValidationError as error:
+            where = f"tokenizer.by_part.{part}"
+            lines = [f"{where}: {'.'.join(map(str, p))}: {text}" for p, text in _problems(error, tuple(data))]
+            raise RecipeError("\n".join(lines)) from None
+
+    @model_validator(mode="after")
+    def _check_losses(self) -> Tokenizer:
+        from maskmotion.tokenizers.body_losses import BODY_TERMS
+        from maskmotion.tokenizers.losses import TERMS
+
+        if unknown := set(self.losses) - set(TERMS) - set(BODY_TERMS):
+            known = ", ".join([*TERMS, *BODY_TERMS])
+            raise ValueError(f"no loss named {', '.join(sorted(unknown))}; known: {known}")
+        for part, changes in self.by_part.items():
+            own = self.for_part(part)
+            for name in BODY_TERMS:
+                if own.losses.get(name) != self.losses.get(name) and any(path.startswith("losses") for path in changes):
+                    raise ValueError(f"tokenizer.by_part.{part}: {name} is a loss of the whole body, not of a part")
+        return self
 
 
 class Root(BaseModel):
-    """The root-translation network: convolution width and residual layers."""
+    """The root-translation network; fields as the arguments of `RootPredictor`."""
 
     model_config = STRICT
+    network: Literal["residual", "plain"] = "residual"
     width: int = Field(64, ge=1)
     layers: int = Field(2, ge=1)
+    contacts: bool = True
+    losses: dict[str, Annotated[float, Field(ge=0)]] = {"velocity": 1.0, "height": 1.0, "position": 1.0}
+    velocity: Literal["forward", "central"] = "forward"
+
+    @model_validator(mode="after")
+    def _check_losses(self) -> Root:
+        from maskmotion.tokenizers.root_losses import ROOT_TERMS
+
+        if unknown := set(self.losses) - set(ROOT_TERMS):
+            raise ValueError(f"no loss named {', '.join(sorted(unknown))}; known: {', '.join(ROOT_TERMS)}")
+        return self
 
 
 class Training(BaseModel):
@@ -207,12 +272,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _replace(data: dict[str, Any], path: str, value: Any) -> None:
+def _replace(data: dict[str, Any], path: str, value: Any, whole: str = "a recipe") -> None:
     *parents, last = path.split(".")
     here: Any = data
     for depth, part in enumerate(parents):
         if not isinstance(here, dict) or part not in here or here[part] is None:
-            where = ".".join(parents[:depth]) or "a recipe"
+            where = ".".join(parents[:depth]) or whole
             fields = ", ".join(here) if isinstance(here, dict) else "nothing"
             raise RecipeError(f"{path}: {where} has no {part!r}{_close(part, here)}; it has: {fields}")
         if isinstance(here[part], str) and ".".join(parents[: depth + 1]) != "name":
@@ -263,7 +328,7 @@ def _problems(error: ValidationError, fields: tuple[str, ...]) -> list[tuple[tup
         message = problem["msg"]
         if problem["type"] == "extra_forbidden":
             message += f"{_close(str(location[-1]), fields)}; known: {', '.join(fields)}" if len(location) == 1 else ""
-        elif problem["type"] not in ("missing", "model_type"):
+        elif problem["type"] not in ("missing", "model_type") and not isinstance(problem["input"], Mapping):
             message += f", got {problem['input']!r}"
         found.append((location, message))
     return found

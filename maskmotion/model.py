@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from maskmotion.config import Recipe, RecipeError, Spec, build
 from maskmotion.interfaces import Conditioner, Extractor, Generator
-from maskmotion.motion.layout import CONTACTS, ROTATIONS, SMPLX, TRANSLATION
+from maskmotion.motion.layout import CONTACTS, ROTATIONS, TRANSLATION
 from maskmotion.motion.rotations import matrix_from_6d, matrix_to_6d
 from maskmotion.progress import progress_bar
 from maskmotion.rng import Rng, seed
 from maskmotion.sampling.clip import Speech, generate_clip
 from maskmotion.shapes import Float
-from maskmotion.tokenizers import BodyTokenizer, PartTokenizer, RootPredictor
+from maskmotion.tokenizers import BodyTokenizer, RootPredictor
+from maskmotion.tokenizers.pretrained import build_tokenizers
 from maskmotion.tokenizers.root import integrate
 from maskmotion.types import Clip
 
@@ -35,21 +36,16 @@ class Model(nn.Module):
     @classmethod
     def build(cls, recipe: Recipe) -> Model:
         """Construct everything a recipe names, with weights drawn from `recipe.seed`. RecipeError when parts disagree."""
-        if recipe.body.window % recipe.tokenizer.downsample:
-            raise RecipeError(
-                f"body.window: must be a multiple of tokenizer.downsample={recipe.tokenizer.downsample}, "
-                f"got {recipe.body.window}"
-            )
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
+            body, root = build_tokenizers(recipe.body, recipe.tokenizer, recipe.root)
             generator = build(
                 recipe.generator,
-                body=_build_body(recipe),
+                body=body,
                 conditioners={name: build(spec) for name, spec in recipe.conditioners.items()},
                 masker=None if recipe.masker is None else build(recipe.masker),
                 seed_frames=recipe.body.seed_frames,
             )
-            root = RootPredictor(recipe.root.width, recipe.root.layers)
         stages = {"tokenizer", "root", *generator.stages}
         if set(recipe.training) != stages:
             raise RecipeError(f"training: needs exactly {', '.join(sorted(stages))}; got {', '.join(recipe.training)}")
@@ -224,19 +220,6 @@ def read_saved(
         needs = "; ".join(f"{name} comes from {origin}" for name, origin in plugins.items())
         raise RecipeError(f"{folder / RECIPE}: {error}" + (f"\nit needs plug-ins: {needs}" if needs else "")) from None
     return recipe, read_tensors(folder / WEIGHTS)[0]
-
-
-def _build_body(recipe: Recipe) -> BodyTokenizer:
-    plan, layout = recipe.tokenizer, SMPLX
-    return BodyTokenizer(
-        {
-            part: PartTokenizer(
-                layout.size(part), build(plan.quantizer, dim=plan.width), plan.downsample, plan.dilations, plan.velocity
-            )
-            for part in layout.parts
-        },
-        layout,
-    )
 
 
 def needed_plugins(recipe: Recipe) -> dict[str, str]:

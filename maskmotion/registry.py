@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, create_model
 
 from maskmotion.interfaces import Conditioner, Generator, Masker, Quantizer
+from maskmotion.tokenizers.autoencoder import Autoencoder
 
 KINDS: dict[str, type] = {
+    "autoencoder": Autoencoder,
     "quantizer": Quantizer,
     "masker": Masker,
     "conditioner": Conditioner,
@@ -67,7 +69,9 @@ def kind_of(thing: Any) -> str:
     for kind, base in KINDS.items():
         if issubclass(cls, base):
             return kind
-    raise TypeError(f"{cls.__name__} is no Quantizer, Masker, Conditioner or Generator, and no preset function")
+    raise TypeError(
+        f"{cls.__name__} is no Quantizer, Masker, Conditioner, Generator or Autoencoder, and no preset function"
+    )
 
 
 def lookup(kind: str, name: str) -> Any:

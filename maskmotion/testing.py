@@ -85,9 +85,14 @@ def example_generator(cls: type | None = None, **arguments: Any) -> Generator:
     from maskmotion.generators import Tiny
     from maskmotion.quantizers import RVQ
     from maskmotion.strategies import Random
-    from maskmotion.tokenizers import BodyTokenizer, PartTokenizer
+    from maskmotion.tokenizers import BodyTokenizer, Dilated, PartTokenizer
 
-    body = BodyTokenizer({part: PartTokenizer(SMPLX.size(part), RVQ(8, 16, 2)) for part in SMPLX.parts})
+    body = BodyTokenizer(
+        {
+            part: PartTokenizer(columns, Dilated(len(columns), 8), RVQ(8, 16, 2))
+            for part, columns in SMPLX.columns.items()
+        }
+    )
     batch = example_batch()
     body.set_statistics(batch.motion)
     body.train()(batch)  # puts the codebooks on data

@@ -101,12 +101,14 @@ class Quantized(_Tensors):
 
     latents: sum of the layers, straight-through gradient. codes: Q = 0 when there is no codebook.
     loss: commitment, already weighted, []. perplexity: how many codes are in use, per layer.
+    stats: further numbers per layer that are worth logging, by name ("error", "dead").
     """
 
     latents: Float[Tensor, "B N C"]
     codes: Int[Tensor, "B N Q"]
     loss: Float[Tensor, ""]
     perplexity: Float[Tensor, " Q"]
+    stats: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

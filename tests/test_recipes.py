@@ -91,7 +91,9 @@ def test_a_recipe_is_frozen():
 
 
 def test_parts_that_disagree_are_refused_when_built():
-    with pytest.raises(mm.RecipeError, match=r"body.window: must be a multiple of tokenizer.downsample=4, got 30"):
+    with pytest.raises(
+        mm.RecipeError, match=r"body.window: must be a multiple of the tokenizers' 4 frames a token, got 30"
+    ):
         mm.Model.build(mm.preset("tiny").but({"body.window": 30}))
     training = mm.preset("tiny").training
     with pytest.raises(mm.RecipeError, match="training: needs exactly generator, root, tokenizer"):

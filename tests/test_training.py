@@ -205,7 +205,7 @@ def test_gradients_are_clipped_after_backward(small_corpus, monkeypatch):
 
 def test_a_loss_that_is_not_a_number_stops_with_its_name(small_corpus):
     model = mm.Model.build(mm.preset("tiny"))
-    model.root.leave.conv.bias.data[0] = float("nan")
+    model.root.residual.leave.conv.bias.data[0] = float("nan")
     with pytest.raises(TrainingDiverged, match=r"root, step 1: loss .*velocity.* lower training.root.lr"):
         fit(model.root, WindowDataset(small_corpus.train, 64, 20), Training(steps=1), stage="root", show=False)
 

@@ -6,13 +6,13 @@ The released masked encoders read the first 337 of them (`visible_input`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from maskmotion.motion.skeleton import NUM_EXPRESSIONS, NUM_JOINTS, PART_JOINTS
+from maskmotion.motion.skeleton import JOINTS, NUM_EXPRESSIONS, NUM_JOINTS, PART_JOINTS, joint
 from maskmotion.shapes import Bool, Float
 
 IDENTITY_6D = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -34,10 +34,28 @@ class BodyLayout:
     visible_input = slice(0, 337)
 
     def __init__(self, parts: Mapping[str, tuple[int, ...]] | None = None) -> None:
-        self.columns = dict(parts) if parts is not None else default_parts()
+        self.columns = (
+            dict(parts)
+            if parts is not None
+            else {p: tuple(c for name in names for c in _columns(name)) for p, names in FOUR_PARTS.items()}
+        )
         for part, columns in self.columns.items():
             if not columns or min(columns) < 0 or max(columns) >= self.dim:
                 raise ValueError(f"part {part!r}: columns must lie in 0..{self.dim - 1}, got {columns!r}")
+        owned = [column for columns in self.columns.values() for column in columns]
+        if len(set(owned)) < len(owned):
+            twice = sorted({column for column in owned if owned.count(column) > 1})
+            raise ValueError(f"a column belongs to one part at most; these are given twice: {twice}")
+
+    @classmethod
+    def named(cls, table: Mapping[str, Sequence[str]]) -> BodyLayout:
+        """A layout from part -> what it owns: joint names, "translation", "contacts", "expressions", in that order.
+
+        ValueError for an unknown name and for what two parts claim.
+        """
+        return cls(
+            {part: tuple(column for name in names for column in _columns(name)) for part, names in table.items()}
+        )
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -103,13 +121,29 @@ def rotation_columns(joints: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(6 * joint + i for joint in joints for i in range(6))
 
 
-def default_parts() -> dict[str, tuple[int, ...]]:
-    """The field's four parts with the releases' channel order (specs of EMAGE and EchoMask agree)."""
-    extra = {
-        "face": tuple(range(EXPRESSIONS.start, EXPRESSIONS.stop)),
-        "lower": tuple(range(TRANSLATION.start, CONTACTS.stop)),
-    }
-    return {part: rotation_columns(joints) + extra.get(part, ()) for part, joints in PART_JOINTS.items()}
+def _columns(name: str) -> tuple[int, ...]:
+    if name in KINDS and KINDS[name] != ROTATIONS:
+        return tuple(range(KINDS[name].start, KINDS[name].stop))
+    try:
+        return rotation_columns((joint(name),))
+    except ValueError as error:
+        raise ValueError(f"{error}; or translation, contacts, expressions") from None
 
+
+KINDS = {"rotations": ROTATIONS, "translation": TRANSLATION, "contacts": CONTACTS, "expressions": EXPRESSIONS}
+_EXTRAS: dict[str, tuple[str, ...]] = {"face": ("expressions",), "lower": ("translation", "contacts")}
+
+FOUR_PARTS: dict[str, tuple[str, ...]] = {
+    part: (*(JOINTS[number] for number in joints), *_EXTRAS.get(part, ())) for part, joints in PART_JOINTS.items()
+}
+"""The field's four parts with the releases' channel order (EMAGE and EchoMask agree)."""
+
+WHOLE_BODY: dict[str, tuple[str, ...]] = {
+    "body": (
+        *(JOINTS[number] for number in sorted(number for joints in PART_JOINTS.values() for number in joints)),
+        *("translation", "contacts", "expressions"),
+    )
+}
+"""Everything that the four parts hold as one part (EMAGE's ablation with a single VQ-VAE)."""
 
 SMPLX = BodyLayout()

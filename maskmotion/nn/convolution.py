@@ -28,16 +28,30 @@ class Conv(nn.Module):
 
 
 class ResidualConv(nn.Module):
-    """x + conv1(relu(conv3(relu(x)))), dilated: the residual unit of RVQ motion tokenizers."""
+    """x + conv1(relu(conv3(relu(x)))), dilated, with dropout at the end: the residual unit of RVQ motion tokenizers."""
 
-    def __init__(self, dim: int, dilation: int) -> None:
+    def __init__(self, dim: int, dilation: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.wide = Conv(dim, dim, 3, dilation=dilation)
         self.point = Conv(dim, dim, 1)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "B T C"], valid: Bool[Tensor, "B T"] | None = None) -> Float[Tensor, "B T C"]:
         """Same shape."""
-        return x + self.point(F.relu(self.wide(F.relu(x), valid)), valid)
+        return x + self.dropout(self.point(F.relu(self.wide(F.relu(x), valid)), valid))
+
+
+class LeakyResidual(nn.Module):
+    """x + conv3(leaky(conv3(x))): the residual unit of EMAGE's convolutional networks."""
+
+    def __init__(self, dim: int, leak: float) -> None:
+        super().__init__()
+        self.first, self.second = Conv(dim, dim), Conv(dim, dim)
+        self.leak = leak
+
+    def forward(self, x: Float[Tensor, "B T C"], valid: Bool[Tensor, "B T"] | None = None) -> Float[Tensor, "B T C"]:
+        """Same shape."""
+        return x + self.second(F.leaky_relu(self.first(x, valid), self.leak), valid)
 
 
 def shrink(valid: Bool[Tensor, "B T"] | None, factor: int) -> Bool[Tensor, "B N"] | None:

@@ -14,7 +14,9 @@ def tiny() -> Recipe:
     return Recipe(
         name="tiny",
         tokenizer=Tokenizer(
-            width=48, downsample=4, dilations=(3, 1), quantizer=Spec("rvq", codebook_size=64, num_layers=3)
+            width=48,
+            network=Spec("dilated", downsample=4, dilations=(3, 1)),
+            quantizer=Spec("rvq", codebook_size=64, num_layers=3),
         ),
         conditioners={
             "mel": Spec("mel"),

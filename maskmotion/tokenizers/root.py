@@ -2,46 +2,69 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskmotion.motion.layout import CONTACTS, TRANSLATION, rotation_columns
-from maskmotion.motion.skeleton import PART_JOINTS
+from maskmotion.motion.layout import CONTACTS, FOUR_PARTS, TRANSLATION, BodyLayout
 from maskmotion.nn.convolution import Conv, ResidualConv
 from maskmotion.shapes import Bool, Float
+from maskmotion.tokenizers.autoencoder import Plain
+from maskmotion.tokenizers.root_losses import central_velocity, forward_velocity, integrate, root_losses
 from maskmotion.types import Batch
 
-_COLUMNS = rotation_columns(PART_JOINTS["lower"]) + tuple(range(CONTACTS.start, CONTACTS.stop))
+_COLUMNS = BodyLayout.named(FOUR_PARTS).columns["lower"]  # 54 of rotations, 3 of translation, 4 of contacts
+_MOVES, _TOUCHES = slice(54, 57), slice(57, 61)
+LOSSES: Mapping[str, float] = {"velocity": 1.0, "height": 1.0, "position": 1.0}
+
+__all__ = ["LOSSES", "RootPredictor", "integrate"]
 
 
 class RootPredictor(nn.Module):
     """Lower-body rotations and contacts -> horizontal velocity (m/s) and height (m) of the pelvis, frame by frame.
 
-    The translation is supervised as velocity and as integrated position. (In the releases no loss reaches the
-    translation of the lower tokenizer, and the predictor's contact inputs differ between training and use.)
+    The network never reads the translation. Velocities are learned as forward differences, which integrate back to the
+    motion exactly; the releases learn central ones, which do not.
 
     Args:
-        width: channels. layers: dilated residual blocks.
+        network: "residual": dilated convolutions to velocity and height alone, centred and scaled by their spread;
+            "plain": the convolutional autoencoder of EMAGE's release in the motion's own units, whose outputs in place of
+            the translation are read as velocity and height, and which predicts the contacts too.
+        width: channels. layers: dilated residual blocks, or layers of the autoencoder (4 in the release).
+        contacts: whether foot contacts are read. (The releases train with zeros and then feed decoded contacts.)
+        losses: name -> weight, see `root_losses`; `ROOT_WEIGHTS` are the releases'.
+        velocity: which differences the velocity is learned from.
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, width: int = 64, layers: int = 2) -> None:
+    def __init__(
+        self,
+        network: Literal["residual", "plain"] = "residual",
+        width: int = 64,
+        layers: int = 2,
+        contacts: bool = True,
+        losses: Mapping[str, float] = LOSSES,
+        velocity: Literal["forward", "central"] = "forward",
+    ) -> None:
         super().__init__()
-        self.enter = Conv(len(_COLUMNS), width, 5)
-        self.blocks = nn.ModuleList(ResidualConv(width, 3**level) for level in range(layers))
-        self.leave = Conv(width, 3)
+        self.contacts, self.losses = contacts, dict(losses)
+        self.velocity = forward_velocity if velocity == "forward" else central_velocity
+        self.plain = Plain(len(_COLUMNS), width, layers) if network == "plain" else None
+        self.residual = None if network == "plain" else _Residual(width, layers)
         self.register_buffer("mean", torch.zeros(3))
         self.register_buffer("scale", torch.ones(3))
 
     @torch.no_grad()
     def set_statistics(self, motions: list[Float[Tensor, "_ D"]], fps: int = 30) -> None:
-        """Mean and spread of velocity and height over these motions."""
-        targets = torch.cat([self._targets(motion[None], fps)[0] for motion in motions])
+        """Mean and spread of velocity and height over these motions; "plain" works in the motion's own units."""
+        if self.plain is not None:
+            return
+        targets = torch.cat([self._targets(motion[None, :, TRANSLATION], fps=fps)[0] for motion in motions])
         self.mean.copy_(targets.mean(0))
         self.scale.copy_(targets.std(0).clamp(min=1e-3))
 
@@ -49,37 +72,52 @@ class RootPredictor(nn.Module):
         self, motion: Float[Tensor, "B T D"], valid: Bool[Tensor, "B T"] | None = None
     ) -> Float[Tensor, "B T 3"]:
         """Velocity x (m/s), height y (m), velocity z (m/s). Reads rotations and contacts only."""
-        x = F.relu(self.enter(motion[..., list(_COLUMNS)], valid))
-        for block in self.blocks:
-            x = block(x, valid)
-        return self.leave(x, valid) * self.scale + self.mean
+        return self._both(motion, valid)[0]
 
     def forward(
         self, batch: Batch, *, teacher: Any = None, progress: float = 0.0, stage: str = "root"
     ) -> dict[str, Tensor]:
-        """Named losses: velocity and height (scaled), and position over the window after integration (metres)."""
-        valid = batch.valid
-        predicted, target = self.predict(batch.motion, valid), self._targets(batch.motion, batch.fps)
-        error = (predicted - target) / self.scale
-        weight = valid[..., None].to(error)
-        path = integrate(predicted, batch.fps) - integrate(target, batch.fps)
-        count = weight.sum().clamp(min=1)
-        return {
-            "velocity": (error[..., 0::2].abs() * weight).sum() / (2 * count),
-            "height": (error[..., 1:2].abs() * weight).sum() / count,
-            "position": (path.abs() * weight).sum() / (3 * count),
-        }
+        """Named losses; velocity and height count in units of their spread, positions in metres."""
+        predicted, contacts = self._both(batch.motion, batch.valid)
+        translation = batch.motion[..., TRANSLATION]
+        return root_losses(
+            predicted,
+            translation,
+            self.velocity(translation, batch.valid, batch.fps),
+            contacts,
+            batch.motion[..., CONTACTS],
+            batch.valid,
+            batch.fps,
+            self.losses,
+            self.scale,
+        )
 
-    def _targets(self, motion: Tensor, fps: int) -> Tensor:
-        """Forward differences of x and z (the last one repeated), and y as it is."""
-        translation = motion[..., TRANSLATION]
-        velocity = (translation[:, 1:] - translation[:, :-1]) * fps
-        velocity = torch.cat([velocity, velocity[:, -1:]], dim=1)
+    def _both(self, motion: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Velocity and height, and contacts where the network has them."""
+        lower = motion[..., list(_COLUMNS)]
+        touches = lower[..., _TOUCHES] if self.contacts else torch.zeros_like(lower[..., _TOUCHES])
+        rotations = lower[..., : _MOVES.start]
+        if self.plain is None:
+            assert self.residual is not None
+            return self.residual(torch.cat([rotations, touches], dim=-1), valid) * self.scale + self.mean, None
+        still = torch.zeros_like(lower[..., _MOVES])
+        out = self.plain.decode(self.plain.encode(torch.cat([rotations, still, touches], dim=-1), valid), valid)
+        return out[..., _MOVES], out[..., _TOUCHES]
+
+    def _targets(self, translation: Tensor, valid: Tensor | None = None, fps: int = 30) -> Tensor:
+        velocity = self.velocity(translation, valid, fps)
         return torch.stack([velocity[..., 0], translation[..., 1], velocity[..., 2]], dim=-1)
 
 
-def integrate(predicted: Float[Tensor, "B T 3"], fps: int) -> Float[Tensor, "B T 3"]:
-    """Velocity x, height y, velocity z -> positions (m) that start at x = z = 0; the last velocity is unused."""
-    steps = F.pad(predicted[:, :-1, 0::2], (0, 0, 1, 0)) / fps
-    path = steps.cumsum(dim=1)
-    return torch.stack([path[..., 0], predicted[..., 1], path[..., 1]], dim=-1)
+class _Residual(nn.Module):
+    def __init__(self, width: int, layers: int) -> None:
+        super().__init__()
+        self.enter = Conv(len(_COLUMNS) - 3, width, 5)
+        self.blocks = nn.ModuleList(ResidualConv(width, 3**level) for level in range(layers))
+        self.leave = Conv(width, 3)
+
+    def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        x = F.relu(self.enter(x, valid))
+        for block in self.blocks:
+            x = block(x, valid)
+        return self.leave(x, valid)

@@ -73,6 +73,8 @@ def forward_velocity(
     step = translation.diff(dim=1) * fps
     if step.shape[1] == 0:
         return torch.zeros_like(translation)
+    if valid is not None:
+        step = step * (valid[:, 1:] & valid[:, :-1])[..., None]
     last = torch.full(step.shape[:1], step.shape[1] - 1) if valid is None else valid.sum(1).cpu() - 2
     frames = torch.arange(translation.shape[1]).expand(len(step), -1)
     return step.gather(1, frames.minimum(last.clamp(min=0)[:, None])[..., None].expand(-1, -1, 3).to(step.device))

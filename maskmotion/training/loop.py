@@ -39,6 +39,7 @@ def fit(
     checkpoint: Path | None = None,
     on_step: OnStep = lambda step, losses: None,
     on_measure: OnStep = lambda step, values: None,
+    on_observe: Callable[[int, Mapping[str, Tensor]], None] = lambda step, values: None,
     device: str = "auto",
     show: bool = True,
 ) -> nn.Module:
@@ -51,6 +52,7 @@ def fit(
         checkpoint: file that is written on the way; where it exists, training goes on from it exactly: same losses, same
             weights as an unbroken run.
         on_step, on_measure: called with the step just done (from 1) and its named values.
+        on_observe: the same with `model.observed`, numbers that its forward leaves there and that are no losses.
     """
     accelerator = _accelerator(config, device)
     torch.manual_seed(_stage_seed(seed, stage) + accelerator.process_index)
@@ -69,6 +71,7 @@ def fit(
             losses = _step(accelerator, wrapped, stepper, ema, dataset, config, step, seed, stage)
             if accelerator.is_main_process:
                 on_step(step + 1, losses)
+                on_observe(step + 1, getattr(accelerator.unwrap_model(wrapped), "observed", {}))
             advance(step + 1, f"loss {sum(losses.values()):.3f}")
             if measure is not None and ((step + 1) % every == 0 or step + 1 == config.steps):
                 values = _measured(measure, ema.model, (step + 1) / config.steps)
@@ -103,7 +106,7 @@ def _step(
     for part in range(config.accumulate):
         number = step * config.accumulate + part
         indices = window_indices(number, config.batch_size, len(dataset), seed, stage)
-        mine = indices[accelerator.process_index :: accelerator.num_processes]
+        mine = _share(indices, accelerator.process_index, accelerator.num_processes)
         batch: Batch = dataset.batch(mine).to(accelerator.device)
         with accelerator.autocast():
             losses = wrapped(batch, teacher=ema.model, progress=progress, stage=stage)
@@ -172,6 +175,11 @@ def window_indices(number: int, size: int, windows: int, seed: int, stage: str) 
         order = torch.randperm(windows, generator=generator)
         chosen += order[offset : offset + size - len(chosen)].tolist()
     return chosen
+
+
+def _share(indices: Sequence[int], process: int, processes: int) -> Sequence[int]:
+    """A process's rows: one stretch of the batch, so that all processes' rows in a row are the batch of one process."""
+    return indices[len(indices) * process // processes : len(indices) * (process + 1) // processes]
 
 
 def _stage_seed(seed: int, stage: str) -> int:

@@ -18,6 +18,23 @@ def measure_losses(network: nn.Module, progress: float, dataset: WindowDataset) 
     return _mean_losses(dataset, network, lambda batch: network(batch, teacher=network, progress=progress, stage=""))
 
 
+def measure_tokenizer(network: nn.Module, progress: float, dataset: WindowDataset) -> dict[str, float]:
+    """Mean of every named loss over a data set, their sum as "loss", and how the codes are used over all of it."""
+    from maskmotion.evaluation.tokens import flat, use_of
+    from maskmotion.tokenizers.body import BodyTokenizer
+
+    assert isinstance(network, BodyTokenizer)
+    values = measure_losses(network, progress, dataset)
+    if not network.num_layers:
+        return values
+    codes: dict[str, list[torch.Tensor]] = {part: [] for part in network.parts}
+    for batch in dataset.batches(64):
+        batch = batch.to(network.mean.device)
+        for part, tokens in network.encode(batch.motion, batch.valid).items():
+            codes[part].append(tokens.codes.flatten(0, 1).cpu())
+    return values | flat({part: use_of(torch.cat(rows), network.codebook_size) for part, rows in codes.items()})
+
+
 def measure_generator(network: nn.Module, progress: float, dataset: WindowDataset) -> dict[str, float]:
     """Losses under the generation mask, the same question for every strategy, and the masker's lift where meanings are known."""
     assert isinstance(network, Generator)

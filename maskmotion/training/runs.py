@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from maskmotion.config import Recipe
 from maskmotion.training.checkpoint import RunError, write_text
 
@@ -91,6 +94,12 @@ class Log:
         if step % self.every == 0:
             self._write(step, {name: value / self._count for name, value in self._sums.items()}, "losses")
             self._sums, self._count = {}, 0
+
+    def observed(self, step: int, values: Mapping[str, Tensor]) -> None:
+        """Write a row of a module's own numbers (perplexity, dead codes) at the same steps as losses."""
+        if values and step % self.every == 0:
+            numbers = torch.stack([value.float() for value in values.values()]).tolist()
+            self._write(step, dict(zip(values, numbers)), "observed")
 
     def measured(self, step: int, values: Mapping[str, float]) -> None:
         """Write a row of values measured on held-out clips."""

@@ -13,10 +13,11 @@ from maskmotion.config import Recipe
 from maskmotion.data.corpus import Corpus, open_corpus
 from maskmotion.data.features import FeatureCache, default_folder
 from maskmotion.data.windows import WindowDataset
-from maskmotion.model import Model, read_saved
+from maskmotion.model import Model
+from maskmotion.tokenizers.pretrained import Tokenizers
 from maskmotion.training.checkpoint import RunError, read_tensors
 from maskmotion.training.loop import fit
-from maskmotion.training.measure import measure_generator, measure_losses
+from maskmotion.training.measure import measure_generator, measure_losses, measure_tokenizer
 from maskmotion.training.runs import Log, Run
 
 
@@ -30,6 +31,7 @@ def train(
     device: str = "auto",
     show: bool = False,
     cache: str | Path | None = None,
+    body_model: str | Path | None = None,
 ) -> Model:
     """Train every stage of a recipe: tokenizers, root, then the generator's own. Returns the best model, saved in `run`.
 
@@ -39,10 +41,11 @@ def train(
         recipe: a Recipe, or the name of a preset.
         data: "planted", the path of a BEAT2 tree, or a `Corpus` of your own clips.
         run: folder of the run, made if missing.
-        tokenizer: run folder whose tokenizers and root network are taken over instead of trained; its recipe must have
-            the same tokenizers.
+        tokenizer: run folder, or folder of converted tokenizers, whose tokenizers and root network are taken over
+            instead of trained; they must have the same plan.
         only: stages to train in this call; the others are left for a later one. None: all of them.
         device: "auto" or "cpu". show: progress bars, on a terminal. cache: folder of audio features.
+        body_model: your SMPL-X model file, needed for losses on vertices.
 
     Raises RunError for a folder that cannot be used, RecipeError for a recipe that cannot be built.
     """
@@ -55,6 +58,10 @@ def train(
     stages = ["tokenizer", "root", *model.generator.stages]
     if only is not None and not set(only) <= set(stages):
         raise ValueError(f"stages of {recipe.name} are {', '.join(stages)}; got {', '.join(only)}")
+    if body_model is not None:
+        from maskmotion.motion.body_model import BodyModel
+
+        model.body.use_body_model(BodyModel(body_model))
     corpus = open_corpus(data, recipe.body.window)
     place = Run(run, recipe, f"{corpus.name} {corpus.fingerprint}")
     if any(place.done(stage) for stage in stages):
@@ -85,14 +92,29 @@ def _save_once(model: Model, place: Run, stage: str) -> None:
 
 
 def take_tokenizers(model: Model, source: str | Path) -> None:
-    """Copy tokenizers and root network of another run, whatever its generator. RunError when its recipe has others."""
-    recipe, tensors = read_saved(source)
+    """Copy tokenizers and root network of another run or of a converted folder. RunError when its plan is another."""
+    found = Tokenizers.from_pretrained(source)
+    if found.root is None:
+        raise RunError(
+            f"{source} has tokenizers but no root network; convert the global motion file together with them"
+        )
     for field in ("body", "tokenizer", "root"):
-        if getattr(recipe, field) != getattr(model.recipe, field):
-            raise RunError(f"{source} has another `{field}` than this recipe, so its tokens mean something else")
-    for part, prefix in ((model.body, "generator.body."), (model.root, "root.")):
-        own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        part.load_state_dict(own)
+        if _built(getattr(found.plan, field)) != _built(getattr(model.recipe, field)):
+            raise RunError(
+                f"{source} has another `{field}` than this recipe, so its tokens mean something else; "
+                f"recipe.but(Tokenizers.from_pretrained({str(source)!r}).plan.changes()) takes its plan over"
+            )
+    model.body.load_state_dict(found.body.state_dict())
+    model.root.load_state_dict(found.root.state_dict())
+
+
+def _built(section: Any) -> dict[str, Any]:
+    """A section of a recipe without what only its training reads."""
+    left: dict[str, Any] = section.model_dump(exclude={"losses", "difference", "velocity"})
+    changes = left.pop("by_part", {})
+    return left | {
+        f"{part}.{path}": v for part, one in changes.items() for path, v in one.items() if "loss" not in path
+    }
 
 
 def _train_stage(
@@ -119,6 +141,7 @@ def _train_stage(
         checkpoint=checkpoint,
         on_step=log.losses,
         on_measure=log.measured,
+        on_observe=log.observed,
         device=device,
         show=show,
     )
@@ -130,7 +153,7 @@ def _learner(model: Model, stage: str, corpus: Corpus) -> tuple[nn.Module, Any]:
     """What a stage trains and how it is measured; statistics of the data are set on the way."""
     if stage == "tokenizer":
         model.body.set_statistics(clip.motion for clip in corpus.train)
-        return model.body.requires_grad_(True), measure_losses
+        return model.body.requires_grad_(True), measure_tokenizer
     if stage == "root":
         model.root.set_statistics([clip.motion for clip in corpus.train])
         return model.root, measure_losses
