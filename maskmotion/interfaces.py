@@ -32,6 +32,8 @@ class Quantizer(nn.Module, ABC):
     dim: int  # C
     codebook_size: int  # K
     num_layers: int  # Q; 1 for plain VQ, 0 for none
+    straight_through: bool = True
+    """The output's gradient by the latents is one; False: the quantizer has projections or a rotation trick of its own."""
 
     @abstractmethod
     def forward(self, latents: Float[Tensor, "B N C"]) -> Quantized:

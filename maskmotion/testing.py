@@ -3,6 +3,7 @@
 from maskmotion.testing import check
 check(MyMasker)              # a class with defaults
 check(MyMasker(ratio=0.7))   # or an instance
+check(MyNetwork)             # quantizers, conditioners, generators and autoencoders as well
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from torch import Tensor, nn
 
 from maskmotion.interfaces import Conditioner, Generator, MaskContext, Masker, Quantizer
 from maskmotion.motion.layout import SMPLX
-from maskmotion.motion.rotations import axis_angle_to_6d
 from maskmotion.registry import kind_of, schema
 from maskmotion.schedules import value_at
+from maskmotion.testing_examples import PADDED, example_batch, example_generator, padding_replaced
+from maskmotion.tokenizers.autoencoder import Autoencoder
+from maskmotion.tokenizers.pieces import in_pieces
 from maskmotion.types import Batch
-
-FRAMES, ROWS, PADDED = 32, 3, 20  # the last row has 20 valid frames
 
 
 class ContractError(AssertionError):
@@ -31,77 +32,36 @@ class ContractError(AssertionError):
 
 
 def check(component: Any, **arguments: Any) -> None:
-    """Check a Quantizer, Masker, Conditioner or Generator, class or instance, against its interface.
+    """Check a Quantizer, Masker, Conditioner, Generator or Autoencoder, class or instance, against its interface.
 
     Args:
         component: a class is constructed with its defaults and `arguments` (a generator also with a small body,
             conditioners and masker), after its constructor has been read as a recipe would.
-        arguments: for a class whose defaults alone do not do.
+        arguments: for a class whose defaults alone do not do. An autoencoder is checked at dim=12 and width=8: say here
+            what an instance was built with.
 
     Raises ContractError that names the rule, TypeError for what is no component.
     """
     kind = kind_of(component)
-    if inspect.isclass(component):
-        cls: Any = component
-        schema(cls)
-        component = _build(kind, cls, arguments)
+    if kind == "autoencoder":
+        arguments = {"dim": 12, "width": 8, **arguments}
     checks: dict[str, Callable[[Any], None]] = {
         "quantizer": _check_quantizer,
         "masker": _check_masker,
         "conditioner": _check_conditioner,
         "generator": _check_generator,
+        "autoencoder": lambda network: _check_autoencoder(network, arguments["dim"], arguments["width"]),
     }
     with torch.random.fork_rng():
         torch.manual_seed(0)
+        if inspect.isclass(component):
+            cls: Any = component
+            schema(cls)
+            twin, component = _build(kind, cls, arguments), _build(kind, cls, arguments)
+        else:
+            twin = copy.deepcopy(component)
         checks[kind](component)
-
-
-def example_batch(rows: int = ROWS, frames: int = FRAMES, seed: int = 0) -> Batch:
-    """A batch of smooth random motion with speech-like noise, labels and one row with padding."""
-    rng = torch.Generator().manual_seed(seed)
-    rotvec = 0.2 * torch.randn(rows, 1, 55, 3, generator=rng) + 0.05 * torch.randn(rows, frames, 55, 3, generator=rng)
-    motion = SMPLX.rest.repeat(rows, frames, 1)
-    motion[..., :330] = axis_angle_to_6d(rotvec).flatten(2)
-    motion[..., 337:] = torch.randn(rows, frames, 100, generator=rng)
-    valid = torch.ones(rows, frames, dtype=torch.bool)
-    valid[-1, PADDED * frames // FRAMES :] = False
-    samples = round(frames * 16000 / 30)
-    loudness = torch.rand(rows, frames, generator=rng).repeat_interleave(samples // frames + 1, dim=1)[:, :samples]
-    return Batch(
-        motion=motion,
-        valid=valid,
-        audio=0.3 * loudness * torch.randn(rows, samples, generator=rng),
-        speaker=torch.arange(rows) % 2,
-        labels={
-            "semantic": (torch.rand(rows, frames, generator=rng) > 0.7).float(),
-            "words": torch.randint(0, 5, (rows, frames), generator=rng) * 977,
-        },
-    )
-
-
-def example_generator(cls: type | None = None, **arguments: Any) -> Generator:
-    """A small untrained generator on all conditioners that need no weights of others; `cls` defaults to Tiny."""
-    from maskmotion.conditioners import Mel, Rhythm, Speaker, Transcript
-    from maskmotion.generators import Tiny
-    from maskmotion.quantizers import RVQ
-    from maskmotion.strategies import Random
-    from maskmotion.tokenizers import BodyTokenizer, Dilated, PartTokenizer
-
-    body = BodyTokenizer(
-        {
-            part: PartTokenizer(columns, Dilated(len(columns), 8), RVQ(8, 16, 2))
-            for part, columns in SMPLX.columns.items()
-        }
-    )
-    batch = example_batch()
-    body.set_statistics(batch.motion)
-    body.train()(batch)  # puts the codebooks on data
-    conditioners = {"mel": Mel(), "rhythm": Rhythm(), "transcript": Transcript(), "speaker": Speaker()}
-    given = {"body": body, "conditioners": conditioners, "masker": Random(0.5), "seed_frames": 4}
-    cls = cls or Tiny
-    allowed = inspect.signature(cls).parameters
-    built: Generator = cls(**{name: value for name, value in given.items() if name in allowed}, **arguments)
-    return built.eval()
+        _check_state(component, twin)
 
 
 def _build(kind: str, cls: type, arguments: dict[str, Any]) -> Any:
@@ -117,38 +77,31 @@ def _require(rule: str, holds: bool) -> None:
         raise ContractError(rule)
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and torch.allclose(a.float(), b.float(), atol=1e-4, rtol=1e-4)
+def _same(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
+    return a.shape == b.shape and torch.allclose(a.float(), b.float(), atol=tolerance, rtol=tolerance)
 
 
-def _check_state(module: nn.Module) -> None:
-    twin = copy.deepcopy(module)
-    with torch.no_grad():
-        for tensor in [*twin.parameters(), *twin.buffers()]:
-            tensor.zero_()
+def _check_state(module: nn.Module, twin: nn.Module) -> None:
+    """`twin`: another one, built anew or copied before the checks have trained `module`."""
+    for saved in twin.state_dict().values():
+        saved.zero_()
     twin.load_state_dict(module.state_dict())
     pairs = zip([*module.parameters(), *module.buffers()], [*twin.parameters(), *twin.buffers()], strict=True)
-    _require(
-        "all state is saved: state_dict must restore every parameter and buffer", all(torch.equal(*p) for p in pairs)
-    )
+    rule = "all state is saved: state_dict must restore every parameter, and every buffer that chance or training sets"
+    _require(rule, all(torch.equal(*pair) for pair in pairs))
 
 
 def _check_quantizer(quantizer: Quantizer) -> None:
     latents = torch.randn(2, 12, quantizer.dim)
     quantizer.train()(latents)
-    quantizer.eval()
-    held = latents.clone().requires_grad_()
-    out = quantizer(held)
+    _check_gradient(quantizer, latents)
+    out = quantizer.eval()(latents)
     layers = quantizer.num_layers
     _require("latents keep their shape [B, N, C]", out.latents.shape == latents.shape)
     _require("codes are int64 [B, N, Q]", out.codes.shape == (2, 12, layers) and out.codes.dtype == torch.int64)
     _require(
         "loss is a scalar, perplexity one number a layer", out.loss.ndim == 0 and out.perplexity.shape == (layers,)
     )
-    _require("the straight-through gradient is one: latents must require a gradient", out.latents.requires_grad)
-    out.latents.sum().backward()
-    gradient = torch.zeros_like(latents) if held.grad is None else held.grad
-    _require("the straight-through gradient is one", _same(gradient, torch.ones_like(latents)))
     again = quantizer(latents)
     _require(
         "evaluation is deterministic", torch.equal(again.codes, out.codes) and torch.equal(again.latents, out.latents)
@@ -158,9 +111,19 @@ def _check_quantizer(quantizer: Quantizer) -> None:
         _require("codes lie in 0..K-1 in evaluation", inside)
         vectors = quantizer.embed(out.codes)
         _require("embed gives [B, N, Q, C]", vectors.shape == (2, 12, layers, quantizer.dim))
-        _require("the code vectors' sum is the quantized latent", _same(vectors.sum(2), out.latents.detach()))
+        _require("the code vectors' sum is the quantized latent", _same(vectors.sum(2), out.latents))
         _require("code -1 gives zeros", bool((quantizer.embed(torch.full_like(out.codes, -1)) == 0).all()))
-    _check_state(quantizer)
+
+
+def _check_gradient(quantizer: Quantizer, latents: Tensor) -> None:
+    held, one = latents.clone().requires_grad_(), quantizer.straight_through
+    out = quantizer.train(not one)(held).latents
+    rule = "the straight-through gradient is one" if one else "the gradient reaches the latents and is finite"
+    _require(f"{rule}: latents must require a gradient", out.requires_grad)
+    out.sum().backward()
+    gradient = torch.zeros_like(latents) if held.grad is None else held.grad
+    reaches = bool(gradient.isfinite().all() and gradient.any())
+    _require(rule, _same(gradient, torch.ones_like(latents)) if one else reaches)
 
 
 def _check_masker(masker: Masker) -> None:
@@ -196,7 +159,6 @@ def _check_masker(masker: Masker) -> None:
         audio=torch.cat([batch.audio[:1], batch.audio[1:].flip(1)]),
     )
     _require("rows are independent: a row's mask depends on its own window", _first(hide, batch, changed))
-    _check_state(masker)
 
 
 def _first(hide: Callable[[Batch, float], Tensor], one: Batch, other: Batch) -> bool:
@@ -220,7 +182,6 @@ def _check_conditioner(conditioner: Conditioner) -> None:
     absent = conditioner.absent(batch)
     _require("absent() has the shape of the condition", absent.features.shape == out.features.shape)
     _require("losses() is a dict", isinstance(conditioner.losses(batch, out, {}), dict))
-    _check_state(conditioner)
 
 
 def _check_generator(generator: Generator) -> None:
@@ -247,16 +208,52 @@ def _check_generator(generator: Generator) -> None:
     _require("what is padded never changes a row's result", _same(padded * inner, out * inner))
     alone = generator.generate(batch.rows(torch.tensor([0])), hidden[:1]).motion
     _require("rows are independent of their batch mates", _same(alone[0], out[0]))
-    _check_state(generator)
 
 
-def padding_replaced(batch: Batch) -> Batch:
-    """The same batch with other values wherever there is padding."""
-    pad = ~batch.valid
-    audio = batch.audio
-    if audio is not None:
-        # the waveform's padding is silence by contract; only what frames say may differ
-        audio = audio * nn.functional.interpolate(batch.valid[:, None].float(), audio.shape[1])[:, 0]
-        batch = replace(batch, audio=audio)
-    labels = {name: torch.where(pad, torch.ones_like(v), v) for name, v in batch.labels.items()}
-    return replace(batch, motion=torch.where(pad[..., None], batch.motion + 3.0, batch.motion), labels=labels)
+@torch.no_grad()
+def _check_autoencoder(network: Autoencoder, dim: int, width: int) -> None:
+    fold, reach = network.downsample, -(-network.encoder_reach // network.downsample)  # tokens
+    half = 2 * max(reach, network.decoder_reach) + 3
+    tokens = 2 * half + 2
+    motion = torch.randn(2, tokens * fold, dim)
+    with torch.enable_grad():
+        network.train().decode(network.encode(motion)).sum().backward()
+    learned = [p for p in network.parameters() if p.requires_grad]
+    _require("the gradient reaches every parameter", all(p.grad is not None for p in learned))
+    latents = network.eval().encode(motion)
+    frames = network.decode(latents)
+    _require("encode gives [B, T / downsample, width]", latents.shape == (2, tokens, width))
+    _require("decode gives [B, N * downsample, dim]", frames.shape == motion.shape)
+    _require("evaluation is deterministic", torch.equal(network.encode(motion), latents))
+    valid = torch.arange(tokens * fold).expand(2, -1) < half * fold
+    padded, alone = network.encode(motion, valid)[:, :half], network.encode(motion[:, : half * fold])
+    _require("padding never changes valid tokens", _same(padded, alone))
+    padded, alone = network.decode(latents, valid[:, ::fold])[:, : half * fold], network.decode(latents[:, :half])
+    _require("padding never changes valid frames", _same(padded, alone))
+
+    middle = tokens // 2
+    own = slice(middle * fold, (middle + 1) * fold)
+    seen = _reach(network.encode, motion, slice(middle, middle + 1), own)
+    _require(f"no token sees further than encoder_reach, got {seen} frames", seen <= network.encoder_reach)
+    seen = _reach(network.decode, latents, own, slice(middle, middle + 1))
+    _require(f"no frame sees further than decoder_reach, got {seen} tokens", seen <= network.decoder_reach)
+
+    def encode(read: slice) -> dict[str, Tensor]:
+        return {"latents": network.encode(motion[:, read.start * fold : read.stop * fold])}
+
+    def decode(read: slice) -> dict[str, Tensor]:
+        return {"frames": network.decode(latents[:, read])}
+
+    rule = "pieces that overlap by the reach give what the whole gives"
+    _require(rule, _same(in_pieces(encode, tokens, 4, reach)["latents"], latents, 1e-5))
+    _require(rule, _same(in_pieces(decode, tokens, 4, network.decoder_reach, fold)["frames"], frames, 1e-5))
+
+
+@torch.enable_grad()
+def _reach(function: Callable[[Tensor], Tensor], x: Tensor, of: slice, own: slice) -> int:
+    """How many steps of x beyond `own` the result's steps `of` see."""
+    held = x.clone().requires_grad_()
+    function(held)[:, of].square().sum().backward()
+    assert held.grad is not None
+    seen = held.grad.any(dim=2).any(dim=0).nonzero()
+    return max(own.start - int(seen.min()), int(seen.max()) + 1 - own.stop)

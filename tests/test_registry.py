@@ -69,13 +69,17 @@ def test_the_kind_is_the_base_class(own):
     own("stack", Stack)
     assert "early" not in mm.names("conditioner") + mm.names("generator") + mm.names("quantizer")
     assert mm.lookup("conditioner", "stack") is Stack
-    kinds = {"vq": "quantizer", "random": "masker", "mel": "conditioner", "tiny": "generator"}
+    kinds = {
+        "vq": "quantizer", "random": "masker", "mel": "conditioner", "tiny": "generator", "plain": "autoencoder",
+    }  # fmt: skip
     assert {name: kind_of(mm.lookup(kind, name)) for name, kind in kinds.items()} == kinds
     assert kind_of(Early()) == "masker"
 
 
 def test_what_is_no_component_cannot_have_a_name():
-    with pytest.raises(TypeError, match="Linear is no Quantizer, Masker, Conditioner or Generator, and no preset"):
+    with pytest.raises(
+        TypeError, match="Linear is no Quantizer, Masker, Conditioner, Generator or Autoencoder, and no preset"
+    ):
         mm.register("linear", torch.nn.Linear)
 
 

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 import maskmotion as mm
+from maskmotion.quantizers import RVQ
 from maskmotion.registry import KINDS
 from maskmotion.testing import ContractError, check
+from maskmotion.tokenizers import Dilated, Plain
 
 COMPONENTS = [
     (kind, name) for kind in KINDS for name in mm.names(kind) if name != "speech"
@@ -25,6 +27,9 @@ def test_contract_of_instances():
     check(Random(ratio=0.7, unit="joint"))
     check(Random(ratio=0.3, unit="column", exact=False))
     check(SpeechQueried(ratio=0.5, hard=mm.Linear(0.0, 0.3), soft=mm.Linear(0.3, 0.0)))
+    check(Dilated(6, 4, downsample=2), dim=6, width=4)
+    check(Dilated, downsample=8, dilations=(9, 3, 1))
+    check(Plain, dim=5, layers=4)
 
 
 class HidesPadding(mm.Masker):
@@ -55,9 +60,101 @@ class Forgetful(mm.Quantizer):
         return torch.zeros(*codes.shape, self.dim)
 
 
+class Unlearning(RVQ):
+    """What training moves is not saved."""
+
+    def __init__(self, dim: int = 8) -> None:
+        super().__init__(dim, 16, 2)
+        self.register_buffer("steps", torch.zeros(()), persistent=False)
+
+    def forward(self, latents):
+        self.steps += self.training
+        return super().forward(latents)
+
+
+class Dicing(RVQ):
+    """What chance sets when it is built is not saved: who loads it gets another one."""
+
+    def __init__(self, dim: int = 8) -> None:
+        super().__init__(dim, 16, 2)
+        self.register_buffer("noise", torch.rand(()), persistent=False)
+
+
+class Deaf(RVQ):
+    straight_through = False
+
+    def __init__(self, dim: int = 8) -> None:
+        super().__init__(dim, 16, 2)
+
+    def forward(self, latents):
+        return super().forward(latents.detach() + 0 * latents)
+
+
+class Scaled(RVQ):
+    """Its gradient is two."""
+
+    def __init__(self, dim: int = 8) -> None:
+        super().__init__(dim, 16, 2)
+
+    def forward(self, latents):
+        return super().forward(2 * latents)
+
+
+class ProjectsOnce(Scaled):
+    """As it says."""
+
+    straight_through = False
+
+
+class Shortsighted(Dilated):
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__(dim, width)
+        self.encoder_reach -= 1
+
+
+class ShortsightedDecoder(Plain):
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__(dim, width)
+        self.decoder_reach -= 1
+
+
+class ReadsPadding(Plain):
+    def encode(self, x, valid=None):
+        return super().encode(x)
+
+
+class DecodesPadding(Plain):
+    def decode(self, x, valid=None):
+        return super().decode(x)
+
+
+class Idle(Plain):
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__(dim, width)
+        self.unused = torch.nn.Linear(2, 2)
+
+
+def test_a_quantizer_says_whether_its_gradient_is_one():
+    check(ProjectsOnce)
+
+
 @pytest.mark.parametrize(
     ("component", "rule"),
-    [(HidesPadding, "padding"), (LooksAtNeighbours, "rows are independent"), (Forgetful, "straight-through")],
+    [
+        (HidesPadding, "padding"),
+        (LooksAtNeighbours, "rows are independent"),
+        (Forgetful, "straight-through"),
+        (Scaled, "straight-through gradient is one"),
+        (Deaf, "gradient reaches the latents"),
+        (Unlearning, "all state is saved"),
+        (Unlearning(), "all state is saved"),
+        (Dicing, "all state is saved"),
+        (Shortsighted, "further than encoder_reach, got 32 frames"),
+        (ShortsightedDecoder, "further than decoder_reach, got 7 tokens"),
+        (ReadsPadding, "padding never changes valid tokens"),
+        (DecodesPadding, "padding never changes valid frames"),
+        (Idle, "gradient reaches every parameter"),
+    ],
 )
 def test_broken_components_are_caught(component, rule):
     with pytest.raises(ContractError, match=rule):
@@ -65,5 +162,5 @@ def test_broken_components_are_caught(component, rule):
 
 
 def test_what_is_no_component_is_refused():
-    with pytest.raises(TypeError, match="no Quantizer, Masker"):
+    with pytest.raises(TypeError, match="no Quantizer, Masker, Conditioner, Generator or Autoencoder"):
         check(torch.nn.Linear(2, 2))
