@@ -4,7 +4,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 
-.PHONY: env demo test test-slow lint clean
+.PHONY: env demo test test-slow bench lint clean
 
 env: $(VENV)/.ready
 
@@ -14,7 +14,7 @@ $(VENV)/.ready: pyproject.toml
 	$(BIN)/pip install -q --upgrade "setuptools>=77" wheel
 	$(BIN)/pip install -q "$(TORCH)"
 	$(BIN)/pip install -q pytest hypothesis ruff mypy jaxtyping beartype
-	$(BIN)/pip install -q --no-build-isolation -e ".[viz]"
+	$(BIN)/pip install -q --no-build-isolation -e ".[viz,body,vq]"
 	touch $@
 
 demo: env
@@ -30,6 +30,11 @@ test: env lint
 
 test-slow: env
 	$(BIN)/pytest -q -m "slow" --durations=10
+
+# Ratios of times taken side by side, and memory over length; docs/tokenizers.md says what they gave.
+bench: env
+	$(BIN)/python benchmarks/rvq.py
+	$(BIN)/python benchmarks/long_motion.py
 
 clean:
 	rm -rf runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,6 +8,7 @@ import torch
 import maskmotion as mm
 from maskmotion.data.windows import WindowDataset
 from maskmotion.evaluation.masks import MaskQuality, semantic_frames
+from maskmotion.evaluation.tokens import code_use
 from maskmotion.strategies import select
 
 
@@ -49,3 +50,13 @@ def test_the_tokenizers_of_tiny_keep_the_gestures(tmp_path):
     assert kept.accuracy >= 0.65
     truth = bench.classifier.accuracy([clip.motion for clip in bench.clips], bench.clips)
     assert truth.accuracy >= 0.85
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_no_codebook_collapses(small_corpus, tmp_path, seed):
+    few = {"seed": seed, "training.tokenizer.steps": 80, "training.tokenizer.validate_every": 80}
+    body = mm.train(mm.preset("tiny").but(few), small_corpus, tmp_path / "run", only=["tokenizer"]).body
+    for part, use in code_use(body, [clip.motion for clip in small_corpus.train]).items():
+        shares = (use.perplexity / body.codebook_size).tolist()
+        assert shares[0] > 1 / 2, f"{part}: {shares}"
+        assert min(shares) > 1 / 4, f"{part}: {shares}"

@@ -13,6 +13,7 @@ import typer
 
 import maskmotion as mm
 from maskmotion.cli import app, parse_changes
+from maskmotion.registry import KINDS
 
 ROOT = Path(__file__).parents[1]
 PLUGIN = ROOT / "examples" / "plugin"
@@ -42,7 +43,7 @@ def desk(tmp_path, monkeypatch, quick_run, speech_file) -> Path:
     """A reader's folder with a speech.wav; what was registered in it is forgotten again."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(speech_file, "speech.wav")
-    before = {kind: set(mm.names(kind)) for kind in ("preset", "quantizer", "masker", "conditioner", "generator")}
+    before = {kind: set(mm.names(kind)) for kind in ("preset", *KINDS)}
     yield tmp_path
     for kind, names in before.items():
         for new in set(mm.names(kind)) - names:
@@ -128,7 +129,5 @@ def test_presets_and_components_that_are_named_exist(page, desk):
     runpy.run_path(str(PLUGIN / "loudest_masker.py"))["maskmotion_register"](mm.register)
     text = page.read_text(encoding="utf-8")
     own = set(re.findall(r'register\("([\w-]+)"', text))
-    known = {
-        found for kind in ("preset", "quantizer", "masker", "conditioner", "generator") for found in mm.names(kind)
-    }
+    known = {found for kind in ("preset", *KINDS) for found in mm.names(kind)}
     assert set(re.findall(r'(?:Spec|preset)\("([\w-]+)"', text)) <= known | own

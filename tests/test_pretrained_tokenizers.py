@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from smplx_file import write_random_smplx
 
 import maskmotion as mm
 from maskmotion.config import Body, Root, Spec, Tokenizer
@@ -165,3 +166,23 @@ def test_without_a_root_network_no_run_can_take_them(tmp_path, quick_recipe, sma
     assert "root" not in own.plan.changes()
     with pytest.raises(mm.RunError, match="no root network"):
         mm.train(quick_recipe.but(own.plan.changes()), small_corpus, tmp_path / "run", tokenizer=tmp_path / "own")
+
+
+def test_a_run_with_losses_on_vertices_poses_the_mesh_of_the_users_file(quick_recipe, small_corpus, tmp_path):
+    pytest.importorskip("smplx", reason="the extra `body` is not installed")
+    write_random_smplx(tmp_path / "model.npz")
+    weights = {"reconstruction": 1.0, "vertices": 1.0, "vertex_velocity": 1.0, "vertex_acceleration": 1.0}
+    few = {"training.tokenizer.steps": 1, "training.tokenizer.batch_size": 1, "body.window": 16}
+    corpus = mm.Corpus("few frames", small_corpus.train[:1], [], lambda: [])
+    model = mm.train(
+        quick_recipe.but({**few, "tokenizer.losses": weights}),
+        corpus,
+        tmp_path / "run",
+        only=["tokenizer"],
+        body_model=tmp_path / "model.npz",
+    )
+    assert model.body.body_model is not None
+    assert not any("shapedirs" in name for name in model.state_dict()), "the user's mesh stays with the user"
+    losses = model.body(example_batch(rows=1, frames=8))
+    assert set(weights) - {"reconstruction"} <= set(losses)
+    assert all(0 < losses[name].item() < 10 for name in weights if name.startswith("vert"))
