@@ -39,6 +39,7 @@ def train(
         Path | None,
         typer.Option(help="run or converted folder whose tokenizers and root network are taken over, with their plan"),
     ] = None,
+    scale: Annotated[str | None, typer.Option(help="full, small or tiny, for the published methods")] = None,
     stages: Annotated[str | None, typer.Option(help="only these stages, e.g. tokenizer,root")] = None,
     body_model: Annotated[Path | None, typer.Option(help="your SMPL-X npz, for losses on vertices")] = None,
     device: Device = "auto",
@@ -59,7 +60,7 @@ def train(
 
     _set_threads(threads)
     changed = parse_changes(changes or [])
-    recipe = mm.preset(preset).but(changed)
+    recipe = mm.preset(preset, scale).but(changed)
     if tokenizer is not None and not any(path.split(".")[0] in ("body", "tokenizer", "root") for path in changed):
         recipe = recipe.but(mm.Tokenizers.from_pretrained(tokenizer).plan.changes())
     only = None if stages is None else stages.split(",")
@@ -172,6 +173,29 @@ def evaluate(
     rows += bounds(rows) + [{"row": name, **values} for name, values in bench.sanity_rows(model).items()]
     print_table(rows, bench)
     print(write_csv(out or run / f"evaluation-{split}.csv", rows))
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="official folder or file, or a hub id OWNER/NAME")],
+    target: Annotated[Path, typer.Argument(help="folder to write; it must not exist")],
+) -> None:
+    """Turn official tokenizers of EMAGE, SemTalk or EchoMask into a folder that `train --tokenizer` takes.
+
+    Says of every file what was mapped, what was ignored by name, its sha256 and its licence. Weights that are missing or
+    unknown are an error, and then nothing is written.
+
+    Examples:
+
+        maskmotion convert H-Liu1997/emage_audio tokenizers/emage
+
+        maskmotion convert PATH/TO/pretrained_vq tokenizers/emage-2024
+
+        maskmotion convert PATH/TO/rvq_upper_500.bin tokenizers/upper
+    """
+    from maskmotion.training.convert import convert as run_convert
+
+    print(run_convert(source, target).render())
 
 
 @app.command("list")

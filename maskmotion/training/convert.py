@@ -1,0 +1,249 @@
+"""Official checkpoints to our safetensors folder: the one place that reads a `.bin`, and it never runs what is in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from maskmotion.quantizers.codebook import Codebook
+from maskmotion.quantizers.rvq import RVQ
+from maskmotion.tokenizers.pretrained import TokenizerPlan, Tokenizers
+from maskmotion.training.checkpoint import RunError, read_tensors, write_tensors, write_text
+from maskmotion.training.conversion_report import ConvertError, FileReport, Report, what_lacks
+from maskmotion.training.conversion_source import WORDS, contradictions, find, read_config, sha256
+from maskmotion.training.official import EMAGE_HUB, OtherNetwork, other_network
+from maskmotion.training.official_tokenizers import (
+    BOOKS,
+    ROOT,
+    TokenizerNetwork,
+    body_of,
+    root_of,
+    tokenizer_network,
+    tokenizer_of,
+)
+
+__all__ = ["ConvertError", "FileReport", "Report", "convert"]
+
+
+@dataclass(frozen=True)
+class _Tokenizer:
+    """A tokenizer's file that has exactly the tensors it needs."""
+
+    report: FileReport
+    network: TokenizerNetwork
+    tensors: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class _Other:
+    """A file of another network, without the weights its release never uses, and the numbers of its config.json."""
+
+    report: FileReport
+    network: OtherNetwork
+    tensors: Mapping[str, Tensor]
+    config: Mapping[str, Any]
+
+
+def convert(source: str | Path, target: str | Path) -> Report:
+    """Convert official checkpoints to a folder that `Tokenizers.from_pretrained` loads.
+
+    Tokenizers of EMAGE, EchoMask and SemTalk are known by the names and shapes of what is in a file, whatever it is
+    called. Networks of other kinds are kept under their own names, each in a file beside them. `vocab.json` is copied.
+
+    Args:
+        source: a folder, a single file, or a hub id OWNER/NAME.
+        target: folder to write; it must not exist.
+
+    Raises ConvertError, with nothing written, for weights that are missing, unknown or of another shape, for files that
+    are not what they should be, and for a source without any; FileNotFoundError for no source.
+    """
+    target = Path(target)
+    if os.path.lexists(target):
+        raise ConvertError(f"{target} exists already; give the name of a new folder, or remove that one")
+    origin = find(source)
+    found: list[_Tokenizer | _Other] = []
+    problems: list[str] = []
+    for path in origin.files:
+        try:
+            found.append(_open(path, path.relative_to(origin.root).as_posix()))
+        except ConvertError as error:
+            problems += str(error).splitlines()
+    tokenizers = [one for one in found if isinstance(one, _Tokenizer)]
+    if problems := problems or list(_disagreements(tokenizers)):
+        raise ConvertError("\n".join(problems))
+    others = _named([one for one in found if isinstance(one, _Other)])
+    reports = [*(one.report for one in tokenizers), *(one.report for one in others)]
+    notes = [*origin.notes, *what_lacks([one.network.part for one in tokenizers])]
+    notes += [
+        f"{one.report.file} has {one.network.books} residual layers, the releases have {BOOKS}"
+        for one in tokenizers
+        if one.network.family == "dilated" and one.network.books != BOOKS
+    ]
+    report = Report(origin.title, target, tuple(reports), tuple(notes))
+    _write(target, _build(tokenizers, report) if tokenizers else None, others, origin.words)
+    return report
+
+
+def _open(path: Path, name: str) -> _Tokenizer | _Other:
+    """Read one file and check that it is whole. ConvertError with every problem."""
+    tensors, beside = _read(path, name)
+    shapes = {key: tuple(value.shape) for key, value in tensors.items()}
+    try:
+        network = tokenizer_network(shapes) or other_network(shapes)
+    except ValueError as error:
+        raise ConvertError(f"{name}: {error}") from None
+    if network is None:
+        shown = ", ".join(list(shapes)[:3])
+        raise ConvertError(
+            f"{name} is no network of EMAGE, SemTalk or EchoMask that is known here; it holds {shown}, ..."
+        )
+    config = read_config(path)
+    release = EMAGE_HUB if config else network.release
+    report = FileReport(name, sha256(path), network.title, release, beside=beside)
+    if isinstance(network, OtherNetwork):
+        if len(tensors) != network.tensors:
+            raise ConvertError(f"{name}: {network.title} has {network.tensors} tensors, this file {len(tensors)}")
+        dead = tuple(key for key in tensors if network.is_dead(key))
+        kept = {key: value for key, value in tensors.items() if key not in dead}
+        return _Other(replace(report, kept=tuple(kept), ignored=dead), network, kept, config)
+    if problems := [*_differences(shapes, network), *contradictions(path, network, config)]:
+        raise ConvertError("\n".join(f"{name} ({network.title}): {problem}" for problem in problems))
+    network = replace(network, commitment=float(config.get("vae_quantizer_lambda", 1.0)))
+    return _Tokenizer(replace(report, mapped=tuple(tensors)), network, tensors)
+
+
+def _read(path: Path, name: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Tensors by name without `module.`, and the names of what else lay beside the state dict."""
+    if path.suffix == ".safetensors":
+        try:
+            loaded: Any = read_tensors(path)[0]
+        except RunError:
+            raise ConvertError(f"{name} is no safetensors file, or one cut short; get it again") from None
+    else:
+        try:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # of torch, of zip files, of pickles: one fact, this is no file of plain weights
+            raise ConvertError(
+                f"{name} holds more than weights, or is damaged, and was not opened ({_first_line(error)}); get it again, "
+                'or write its state dict alone, torch.save({"model_state": ...}, FILE), where you trust it'
+            ) from None
+    beside: tuple[str, ...] = ()
+    if isinstance(loaded, dict) and isinstance(loaded.get("model_state"), dict):
+        beside = tuple(str(key) for key in loaded if key != "model_state")
+        loaded = loaded["model_state"]
+    if not isinstance(loaded, dict) or not loaded:
+        raise ConvertError(f"{name} holds no state dict")
+    if odd := [str(key) for key, value in loaded.items() if not isinstance(value, Tensor)]:
+        raise ConvertError(f"{name} is no state dict; these entries are no tensors: {', '.join(odd)}")
+    wrapped = all(str(key).startswith("module.") for key in loaded)
+    return {str(key).removeprefix("module.") if wrapped else str(key): value for key, value in loaded.items()}, beside
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _differences(shapes: Mapping[str, tuple[int, ...]], network: TokenizerNetwork) -> Iterator[str]:
+    if missing := [name for name in network.keys if name not in shapes]:
+        yield f"missing: {', '.join(missing)}"
+    if unknown := [name for name in shapes if name not in network.keys]:
+        yield f"unknown: {', '.join(unknown)}"
+
+
+def _disagreements(files: Sequence[_Tokenizer]) -> Iterator[str]:
+    """What keeps files that are whole from being one set of tokenizers."""
+    for part, count in Counter(one.network.part for one in files).items():
+        if count > 1:
+            names = ", ".join(one.report.file for one in files if one.network.part == part)
+            yield f"{count} files hold {part}: {names}; convert a folder with one of them"
+    parts = [one for one in files if one.network.part != ROOT]
+    if files and not parts:
+        yield (
+            f"{files[0].report.file} is a global motion predictor alone; a folder of tokenizers needs a part: put it beside "
+            "the tokenizers it belongs to and convert that folder"
+        )
+    networks = [one.network for one in parts]
+    if len({(network.family, network.width, network.codes, network.books) for network in networks}) > 1:
+        told = "; ".join(f"{one.report.file}: {one.network.title}" for one in parts)
+        yield f"the parts of one body need the same kind, width and codes, got {told}"
+
+
+def _named(others: Sequence[_Other]) -> list[_Other]:
+    """With the file that each is kept in, counted where there are several of a kind."""
+    named, seen = [], Counter[str]()
+    for one in others:
+        seen[one.network.file] += 1
+        count = f"-{seen[one.network.file]}" if seen[one.network.file] > 1 else ""
+        report = replace(one.report, kept_in=f"{one.network.file}{count}.safetensors")
+        named.append(replace(one, report=report))
+    return named
+
+
+def _build(files: Sequence[_Tokenizer], report: Report) -> Tokenizers:
+    """Tokenizers with the weights of the files. ConvertError for those of another shape than the rest asks for."""
+    networks = {one.network.part: one.network for one in files}
+    root = networks.pop(ROOT, None)
+    plan = TokenizerPlan(
+        body=body_of(networks),
+        tokenizer=tokenizer_of(networks),
+        root=None if root is None else root_of(root),
+        origin=report.origin,
+    )
+    built, problems = Tokenizers.build(plan), []
+    state = built.state_dict()
+    for one in files:
+        place = "root" if one.network.part == ROOT else f"body.tokenizers.{one.network.part}"
+        for official, ours in one.network.keys.items():
+            value, ours_is = one.tensors[official], state[f"{place}.{ours}"]
+            if value.shape != ours_is.shape or not value.is_floating_point():
+                got, needed = (f"{tuple(tensor.shape)} {tensor.dtype}" for tensor in (value, ours_is))
+                problems.append(f"{one.report.file}: {official} is {got}, needed {needed}")
+            else:
+                ours_is.copy_(value)
+    if problems:
+        raise ConvertError("\n".join(problems))
+    for part in built.body.parts:
+        quantizer = built.body[part].quantizer
+        assert isinstance(quantizer, RVQ)
+        for book in quantizer.codebooks:
+            _set_out(book)
+    return built
+
+
+def _set_out(book: Codebook) -> None:
+    """What no release saves, so that training goes on from the codes: as if each had been chosen once."""
+    book.counts.fill_(1.0)
+    book.started.fill_(True)
+    if book.learning == "ema":
+        book.sums.copy_(book.codes)
+
+
+def _write(target: Path, tokenizers: Tokenizers | None, others: Sequence[_Other], words: Path | None) -> None:
+    """The whole folder or nothing."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        if tokenizers is not None:
+            tokenizers.save_pretrained(folder)
+        for one in others:
+            assert one.report.kept_in is not None
+            told = {"network": one.network.title, "sha256": one.report.sha256, "licence": one.report.licence}
+            write_tensors(folder / one.report.kept_in, one.tensors, {**told, "config": dict(one.config)})
+        if words is not None:
+            write_text(folder / WORDS, words.read_text(encoding="utf-8"))
+        umask = os.umask(0)  # mkdtemp makes private folders; give this one the permissions any new folder gets
+        os.umask(umask)
+        folder.chmod(0o777 & ~umask)
+        folder.rename(target)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
