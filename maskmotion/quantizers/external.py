@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -74,7 +75,7 @@ class External(Quantizer):
 
     def forward(self, latents: Float[Tensor, "B N C"]) -> Quantized:
         """[B, N, C] -> codes and quantized latents; loss is the sum of the class's own, as it weights them."""
-        with torch.autocast(latents.device.type, enabled=False):
+        with torch.autocast(latents.device.type, enabled=False), _started(self.module, pretend=not self.training):
             quantized, codes, *losses = self.module(self._turned(latents.float()))
         codes = _layers_last(codes)
         return Quantized(
@@ -177,16 +178,27 @@ def _rounding(cls: Any) -> Any:
     return Rounding
 
 
+@contextmanager
+def _started(module: nn.Module, pretend: bool = True) -> Iterator[None]:
+    """Codebooks that wait for k-means pass for started: they begin on the first latents, also when these only test."""
+    flags = [flag for part in module.modules() if isinstance(flag := getattr(part, "initted", None), Tensor)]
+    waiting = [flag for flag in flags if pretend and not flag]
+    for flag in waiting:
+        flag.fill_(True)
+    try:
+        yield
+    finally:
+        for flag in waiting:
+            flag.fill_(False)
+
+
 @torch.no_grad()
 def _examine(quantizer: External) -> int:
     """Q of a quantizer. ValueError when random latents do not come back from its codes; its state stays as it is."""
     twin = copy.deepcopy(quantizer).eval()
-    for module in twin.modules():
-        if isinstance(started := getattr(module, "initted", None), Tensor):
-            started.fill_(True)  # k-means is for real latents
     tokens = quantizer.dim + 1  # not as many as channels, so that neither passes for the other
     latents = torch.randn(2, tokens, quantizer.dim, generator=torch.Generator().manual_seed(0))
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _started(twin.module):
         first, again = (twin.module(twin._turned(latents)) for _ in range(2))
     quantized, codes = twin._turned(first[0]), _layers_last(first[1])
     if quantized.shape != latents.shape or codes.shape[:2] != latents.shape[:2]:

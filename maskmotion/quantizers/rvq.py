@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -142,7 +143,13 @@ class RVQ(Quantizer):
         if not self.shared:
             return [book.update(left, index) for book, (left, index) in zip(self.codebooks, seen)]
         lefts, indices = zip(*seen)
-        return [self.codebooks[0].update(torch.cat(lefts), torch.cat(indices))]
+        together = torch.cat if self.quantizer_dropout else _by_token  # dropped layers leave rows of several lengths
+        return [self.codebooks[0].update(together(lefts), together(indices))]
+
+
+def _by_token(layers: Sequence[Tensor]) -> Tensor:
+    """[M, ...] of every layer to [M * Q, ...], token by token: the shares of several processes in a row are the batch."""
+    return torch.stack(list(layers), dim=1).flatten(0, 1)
 
 
 _Seen = tuple[Tensor, Tensor]  # residuals before a layer, and the codes they chose
