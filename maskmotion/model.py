@@ -16,6 +16,8 @@ from maskmotion.motion.rotations import matrix_from_6d, matrix_to_6d
 from maskmotion.progress import progress_bar
 from maskmotion.rng import Rng, seed
 from maskmotion.sampling.clip import Speech, generate_clip
+from maskmotion.sampling.exact import check_keep, hold, keep_exactly
+from maskmotion.sampling.hints import Hints
 from maskmotion.shapes import Float
 from maskmotion.tokenizers import BodyTokenizer, RootPredictor
 from maskmotion.tokenizers.pretrained import build_tokenizers
@@ -91,6 +93,8 @@ class Model(nn.Module):
         root: Literal["predicted", "in_place"] = "predicted",
         betas: Float[Tensor, " betas"] | None = None,
         start: Float[Tensor, " 3"] | None = None,
+        hints: Hints | None = None,
+        keep: Literal["exact", "soft"] = "exact",
         show: bool = False,
         **sampling: Any,
     ) -> Clip:
@@ -103,30 +107,40 @@ class Model(nn.Module):
             rng: source of chance; used with temperature > 0.
             root: "predicted" walks as the root network says, "in_place" stays at the start position.
             betas: SMPL-X body shape of the file, up to 300 numbers. start: first root position in metres.
+            hints: what of the clip is given; the model sees it. keep: "exact" also puts it, number by number, into the
+                clip's file, and blends the rest into it; "soft" leaves it at seeing (EMAGE's release, issue 129).
             sampling: what the generator offers (masked ones: temperature, decode).
         """
         if root not in ("predicted", "in_place"):
             raise ValueError(f'root is "predicted" or "in_place", got {root!r}')
-        shape = torch.zeros(300)
-        if betas is not None:
-            if betas.ndim != 1 or len(betas) > 300:
-                raise ValueError(f"betas are up to 300 numbers, got shape {list(betas.shape)}")
-            shape[: len(betas)] = betas
+        shape = _shape(betas)
         self.eval()
         waveform, heard, words = self._listen(speech, speaker, text)
-        pose = self.rest_pose().expand(1, self.recipe.body.seed_frames, -1)
+        check_keep(hints, keep, start)
+        given = None if hints is None else hints.tensors(heard.frames, self.device)
+        pose = self.rest_pose().expand(self.recipe.body.seed_frames, -1)
+        pose = pose if given is None else hold(pose, *given)
         with progress_bar("generate", -(-heard.frames // self.recipe.body.window), show) as advance:
             window = generate_clip(
                 self.generator,
                 heard,
-                pose,
+                pose[None],
                 self.recipe.body.window,
                 rng,
                 lambda done, total: advance(done, ""),
+                None if given is None else (given[0][None], given[1][None]),
                 **sampling,
             )
-        motion = self.place(window.motion, root, start)[0].cpu()
-        return Clip(Path(speech).stem, motion, waveform, heard.fps, speaker or 0, words, betas=shape)
+
+        def place(motion: Tensor) -> Tensor:
+            return self.place(motion[None], root, start)[0]
+
+        if hints is None or given is None or keep == "soft":
+            motion, kept = place(window.motion[0]), {}
+        else:
+            motion, kept = keep_exactly(window.motion[0], *given, place), hints.arrays(heard.frames)
+        name = Path(speech).stem
+        return Clip(name, motion.cpu(), waveform, heard.fps, speaker or 0, words, betas=shape, kept=kept)
 
     def variants(
         self, speech: str | Path, count: int, *, rng: Rng | None = None, temperature: float = 1.0, **options: Any
@@ -220,6 +234,16 @@ def read_saved(
         needs = "; ".join(f"{name} comes from {origin}" for name, origin in plugins.items())
         raise RecipeError(f"{folder / RECIPE}: {error}" + (f"\nit needs plug-ins: {needs}" if needs else "")) from None
     return recipe, read_tensors(folder / WEIGHTS)[0]
+
+
+def _shape(betas: Tensor | None) -> Tensor:
+    """SMPL-X body shape [300] from up to 300 numbers."""
+    shape = torch.zeros(300)
+    if betas is not None:
+        if betas.ndim != 1 or len(betas) > 300:
+            raise ValueError(f"betas are up to 300 numbers, got shape {list(betas.shape)}")
+        shape[: len(betas)] = betas
+    return shape
 
 
 def needed_plugins(recipe: Recipe) -> dict[str, str]:

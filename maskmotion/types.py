@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -155,6 +156,7 @@ class Clip:
         words: the transcript with times, or None when there is none (an empty tuple: a transcript without words).
         betas: SMPL-X body shape [300].
         extras: per-frame extras of a generated clip (attention, masks), for plots.
+        kept: key of a motion file -> (values, bool mask), both [T, columns]: exact hints, which `save` writes as they are.
     """
 
     name: str
@@ -166,6 +168,7 @@ class Clip:
     labels: Mapping[str, Tensor] = field(default_factory=dict)
     betas: Float[Tensor, " 300"] = field(default_factory=lambda: torch.zeros(300))
     extras: Mapping[str, Tensor] = field(default_factory=dict)
+    kept: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     @property
     def frames(self) -> int:

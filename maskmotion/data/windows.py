@@ -159,6 +159,7 @@ def _part(clip: Clip, first: int, after: int) -> Clip:
         words=words,
         labels={key: label[first:after] for key, label in clip.labels.items()},
         extras={key: extra[first:after] for key, extra in clip.extras.items() if len(extra) == clip.frames},
+        kept={key: (values[first:after], mask[first:after]) for key, (values, mask) in clip.kept.items()},
     )
 
 

@@ -49,7 +49,7 @@ def read_motion(path: str | Path) -> MotionFile:
         ValueError: not an npz, a key is missing, a shape is wrong, a value is not finite, or pickled objects inside.
     """
     path = Path(path)
-    arrays = _load(path)
+    arrays = read_arrays(path)
     rate = next((arrays[key] for key in _RATE_KEYS if key in arrays), None)
     missing = [key for key in (*_WIDTHS, "betas") if key not in arrays]
     missing += [_RATE_KEYS[0]] if rate is None else []
@@ -97,7 +97,15 @@ def write_motion(
 
 def save_motion(path: str | Path, clip: Clip) -> Path:
     """Write a clip's motion and body shape as a BEAT2 motion file; returns its path. Foot contacts are not stored."""
-    return write_motion(path, **from_tensor(clip.motion), betas=clip.betas.detach().cpu().numpy(), fps=clip.fps)
+    return write_motion(path, **clip_arrays(clip), betas=clip.betas.detach().cpu().numpy(), fps=clip.fps)
+
+
+def clip_arrays(clip: Clip) -> dict[str, np.ndarray]:
+    """Poses, trans and expressions of a clip: those of its motion, and last the very numbers that `clip.kept` holds."""
+    arrays = from_tensor(clip.motion)
+    for key, (values, mask) in clip.kept.items():
+        arrays[key] = np.where(mask, values, arrays[key])
+    return arrays
 
 
 def to_tensor(motion: MotionFile) -> Float[Tensor, "T 437"]:
@@ -141,7 +149,8 @@ def _resample(matrices: Tensor, rest: Tensor, step: float) -> tuple[Tensor, Tens
     return matrices, torch.lerp(rest[before], rest[after], share)
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Every array of an npz by name. FileNotFoundError; ValueError for another or damaged file, or pickled objects."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such motion file")
     if not zipfile.is_zipfile(path):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from maskmotion.interfaces import Generator
 from maskmotion.rng import Rng
-from maskmotion.shapes import Float, Int
+from maskmotion.shapes import Bool, Float, Int
 from maskmotion.types import Batch, Window
 
 
@@ -63,11 +63,14 @@ def generate_clip(
     window: int,
     rng: Rng | None = None,
     on_window: Callable[[int, int], None] = lambda done, total: None,
+    hints: tuple[Float[Tensor, "B T D"], Bool[Tensor, "B T D"]] | None = None,
     **sampling: Any,
 ) -> Window:
     """Motion [B, frames, D] for a whole clip: exactly `speech.frames` frames, whatever the length.
 
     Every window's first `seed` frames are known: the given ones at first, then the last frames of the window before.
+    hints: motion of the clip and the columns of it that are known (True) as well, in whichever windows they fall; where
+    both say something about a column of a window's first frames, the hint does (as in EMAGE's release).
     Latents, where the generator gives them, are joined and decoded once over the whole clip, so that no border shows.
     """
     seed_frames, fold = seed.shape[1], generator.body.downsample
@@ -78,8 +81,12 @@ def generate_clip(
     latents: dict[str, list[Tensor]] = {}
     for number in range(count):
         known = torch.cat([seed, generator.body.mean.expand(len(seed), step, -1)], dim=1)
+        unknown = hidden
+        if hints is not None:
+            given, hinted = (_cut(one, number * step, window) for one in hints)
+            known, unknown = torch.where(hinted, given, known), hidden & ~hinted
         batch = speech.window(number * step, known)
-        one = generator.generate(batch, hidden & batch.valid[..., None], rng, **sampling)
+        one = generator.generate(batch, unknown & batch.valid[..., None], rng, **sampling)
         overlap = seed_frames if number else 0
         motions.append(one.motion[:, overlap:])
         for part, values in one.latents.items():
