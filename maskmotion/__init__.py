@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from maskmotion.plugins import PluginError, hookimpl
     from maskmotion.registry import RegistryError, lookup, names, register, unregister
     from maskmotion.rng import Rng, seed
+    from maskmotion.sampling.hints import Hints
     from maskmotion.schedules import Cosine, Linear, value_at
     from maskmotion.tokenizers.pretrained import Tokenizers
     from maskmotion.training.checkpoint import RunError
@@ -35,6 +36,7 @@ _HOMES = {
     "plugins": ("hookimpl", "PluginError"),
     "interfaces": ("Quantizer", "Masker", "Conditioner", "Generator", "MaskContext", "Extractor"),
     "generators.masked": ("MaskedGenerator", "Pass"),
+    "sampling.hints": ("Hints",),
     "types": ("Batch", "Condition", "Quantized", "Prediction", "Window", "Clip", "Word"),
     "data.corpus": ("Corpus", "open_corpus"),
     "training.checkpoint": ("RunError",),
@@ -45,11 +47,25 @@ _HOME = {name: module for module, found in _HOMES.items() for name in found}
 __all__ = [*_HOME, "preset"]
 
 
-def preset(name: str) -> Recipe:
-    """The recipe of a preset by name; `maskmotion list` shows them. RegistryError lists what exists."""
+def preset(name: str, scale: str | None = None) -> Recipe:
+    """The recipe of a preset by name; `maskmotion list` shows them. RegistryError lists what exists.
+
+    scale: "full", "small" or "tiny", for presets that are published methods; None: the preset's own size.
+    """
+    import inspect
+
+    from maskmotion.config import RecipeError
     from maskmotion.registry import lookup
 
-    recipe: Recipe = lookup("preset", name)()
+    function = lookup("preset", name)
+    if scale is None:
+        recipe: Recipe = function()
+        return recipe
+    scales = inspect.signature(function).parameters.get("scale")
+    known = () if scales is None else ("full", "small", "tiny")
+    if scale not in known:
+        raise RecipeError(f"{name} has no scale {scale!r}; it has: {', '.join(known) or 'one size'}")
+    recipe = function(scale=scale)
     return recipe
 
 

@@ -31,6 +31,8 @@ def maskmotion_register(register: Callable[[str, Any], Any]) -> None:
         "transcript": conditioners.Transcript,
         "speaker": conditioners.Speaker,
         "tiny": generators.Tiny,
+        "emage": generators.Emage,
     }.items():
         register(name, thing)
     register("tiny", presets.tiny)
+    register("emage", presets.emage)

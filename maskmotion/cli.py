@@ -39,6 +39,7 @@ def train(
         Path | None,
         typer.Option(help="run or converted folder whose tokenizers and root network are taken over, with their plan"),
     ] = None,
+    scale: Annotated[str | None, typer.Option(help="full, small or tiny, for the published methods")] = None,
     stages: Annotated[str | None, typer.Option(help="only these stages, e.g. tokenizer,root")] = None,
     body_model: Annotated[Path | None, typer.Option(help="your SMPL-X npz, for losses on vertices")] = None,
     device: Device = "auto",
@@ -59,7 +60,7 @@ def train(
 
     _set_threads(threads)
     changed = parse_changes(changes or [])
-    recipe = mm.preset(preset).but(changed)
+    recipe = mm.preset(preset, scale).but(changed)
     if tokenizer is not None and not any(path.split(".")[0] in ("body", "tokenizer", "root") for path in changed):
         recipe = recipe.but(mm.Tokenizers.from_pretrained(tokenizer).plan.changes())
     only = None if stages is None else stages.split(",")

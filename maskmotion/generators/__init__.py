@@ -1,6 +1,7 @@
 """Generators: networks that learn motion from conditions."""
 
+from maskmotion.generators.emage import Emage
 from maskmotion.generators.masked import MaskedGenerator, Pass
 from maskmotion.generators.tiny import Tiny
 
-__all__ = ["MaskedGenerator", "Pass", "Tiny"]
+__all__ = ["Emage", "MaskedGenerator", "Pass", "Tiny"]

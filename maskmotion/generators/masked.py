@@ -26,7 +26,7 @@ class Pass:
 
     mask: "seed" hides everything but the seed frames (the generation mask), "masker" what the masker says.
     speech: False: the body may not hear it (EMAGE's masked-gesture path). share: of the batch's rows; passes with a
-    share below 1 divide the batch between them. weight: of the pass's losses.
+    share below 1 divide the batch between them. weight: of the pass's losses. losses: which of them it has.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Pass:
     speech: bool = True
     share: float = 1.0
     weight: float = 1.0
+    losses: tuple[Literal["codes", "latents"], ...] = ("codes", "latents")
 
 
 GENERATION_AND_MASKER = (Pass("seed", "seed", share=0.5), Pass("speech", "masker", share=0.5))
@@ -46,10 +47,11 @@ class MaskedGenerator(Generator):
         body, conditioners, masker, seed_frames: given by the library.
         passes: masked predictions of a step; without a masker only "seed" passes are possible.
         code: weight of the class loss, per part and layer (layer q by 1 / (q + 1)).
-        latent: weight of the squared error of the predicted code vectors, in units of the latents' variance.
+        latent: weight of the error of the predicted code vectors, in units of the latents' spread.
         semantic: weight of L_sem, where the batch has semantic labels (EchoMask, section 3.4); 0 switches it off.
         visible: weight of tokens nothing of which is hidden, beside 1 for fully hidden ones. (The releases weigh all
             tokens alike: visible=1.)
+        latent_norm: of that error, "l2" (squared, over the variance) or "l1" (absolute, over the standard deviation).
     """
 
     given: ClassVar[frozenset[str]] = Generator.given | {"seed_frames"}
@@ -65,13 +67,14 @@ class MaskedGenerator(Generator):
         latent: float = 1.0,
         semantic: float = 0.0,
         visible: float = 0.1,
+        latent_norm: Literal["l1", "l2"] = "l2",
     ) -> None:
         super().__init__(body, conditioners, masker)
         if masker is None and any(one.mask == "masker" for one in passes):
             raise ValueError('a pass with mask="masker" needs a masker: name one, or keep passes with mask="seed" only')
         self.seed_frames, self.passes = seed_frames, passes
         self.weights = {"codes": code, "latents": latent}
-        self.semantic, self.visible = semantic, visible
+        self.semantic, self.visible, self.latent_norm = semantic, visible, latent_norm
         # frame scores are positive and average 1; the affine map reads their logarithm as a log-odds of meaning
         self.semantic_affine = nn.Parameter(torch.tensor([1.0, -1.5]))
 
@@ -153,7 +156,7 @@ class MaskedGenerator(Generator):
         """Class and latent loss of one pass, averaged over parts; a token counts by the share of it that is hidden."""
         total = {"codes": torch.zeros((), device=hidden.device), "latents": torch.zeros((), device=hidden.device)}
         for part, weight in self._token_weights(hidden, batch.valid).items():
-            errors = token_errors(prediction, targets[part], part)
+            errors = token_errors(prediction, targets[part], part, self.latent_norm)
             for name, error in errors.items():
                 total[name] = total[name] + weighted_mean(error, weight) / len(self.body.parts)
         return {name: self.weights[name] * value for name, value in total.items() if self.weights[name]}
@@ -180,7 +183,7 @@ class MaskedGenerator(Generator):
             start += len(mine)
             own = {part: _token_rows(target, rows[one.name]) for part, target in targets.items()}
             part_losses = self.losses(batch.rows(rows[one.name]), _rows(prediction, mine), own, hidden[mine])
-            losses |= {f"{one.name}/{name}": one.weight * value for name, value in part_losses.items()}
+            losses |= {f"{one.name}/{name}": one.weight * value for name, value in part_losses.items() if name in one.losses}
         return losses
 
     def _semantic_loss(self, batch: Batch, conditions: Mapping[str, Condition], rows: Mapping[str, Tensor]) -> Tensor:
@@ -211,7 +214,7 @@ class MaskedGenerator(Generator):
         prediction = self.predict(batch.motion, hidden, batch.valid, self.condition(batch))
         targets = self.body.encode(batch.motion, batch.valid)
         name = "codes" if self.body.num_layers else "latents"
-        losses = [token_errors(prediction, targets[part], part)[name] for part in self.body.parts]
+        losses = [token_errors(prediction, targets[part], part, self.latent_norm)[name] for part in self.body.parts]
         per_frame = torch.stack(losses).mean(0).repeat_interleave(self.body.downsample, dim=1)
         return per_frame[:, : batch.valid.shape[1]]
 
@@ -256,14 +259,17 @@ class MaskedGenerator(Generator):
         return Window(self.body.decode(latents, batch.motion.shape[1]), latents, dict(prediction.attention))
 
 
-def token_errors(prediction: Prediction, target: Quantized, part: str) -> dict[str, Tensor]:
-    """[B, N] class loss (layers weighted by 1 / (q + 1)) and latent error (in units of the target's variance)."""
+def token_errors(
+    prediction: Prediction, target: Quantized, part: str, norm: Literal["l1", "l2"] = "l2"
+) -> dict[str, Tensor]:
+    """[B, N] class loss (layers weighted by 1 / (q + 1)) and latent error (in units of the target's spread)."""
     errors = {}
     if target.codes.shape[-1]:
         losses = code_losses(prediction.logits[part], target.codes)
         errors["codes"] = losses @ layer_weights(losses.shape[-1], losses)
     predicted = prediction.latents[part].sum(dim=2)
-    errors["latents"] = (predicted - target.latents).square().mean(-1) / target.latents.var().clamp(min=1e-6)
+    missed, spread = predicted - target.latents, target.latents.var().clamp(min=1e-6)
+    errors["latents"] = missed.square().mean(-1) / spread if norm == "l2" else missed.abs().mean(-1) / spread.sqrt()
     return errors
 
 
