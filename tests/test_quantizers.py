@@ -219,6 +219,8 @@ def test_product_quantizes_groups_of_dimensions_on_their_own():
         assert torch.equal(out.codes[..., number], alone.codes[..., 0])
         assert torch.equal(vectors[:, :, number, 2 * number : 2 * number + 2], group.embed(alone.codes)[:, :, 0])
         assert (vectors[:, :, number] != 0).any(0).any(0).nonzero().flatten().tolist() == [2 * number, 2 * number + 1]
+    losses = [group(piece).loss.item() for group, piece in zip(quantizer.groups, latents.chunk(3, -1))]
+    assert out.loss.item() == pytest.approx(sum(losses) / 3)
     assert out.perplexity.shape == out.stats["error"].shape == out.stats["dead"].shape == (3,)
     with pytest.raises(ValueError, match="groups must divide the width of the latents, 6, got 4"):
         Product(6, 16, 4)
