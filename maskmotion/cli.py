@@ -89,6 +89,13 @@ def generate(
         tuple[float, float, float] | None, typer.Option(help="first root position x y z in metres")
     ] = None,
     betas: Annotated[Path | None, typer.Option(help="npz whose `betas` are the body shape to write")] = None,
+    hints: Annotated[
+        Path | None, typer.Option(help="hint file: frames and joints that are given (docs/hints.md)")
+    ] = None,
+    keep: Annotated[
+        Literal["exact", "soft"],
+        typer.Option(help="exact: hints stand in OUT as given; soft: the model sees them only"),
+    ] = "exact",
     video: Annotated[Path | None, typer.Option(help="also render a stick figure with the sound, mp4")] = None,
     device: Annotated[Literal["cpu", "cuda", "mps"], typer.Option(help="where to compute")] = "cpu",
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress bar")] = False,
@@ -100,6 +107,8 @@ def generate(
         maskmotion generate runs/random speech.wav gesture.npz
 
         maskmotion generate runs/random speech.wav gesture.npz --variants 3 --temperature 1 --video gesture.mp4
+
+        maskmotion generate runs/random speech.wav gesture.npz --hints hints.npz
     """
     import torch
 
@@ -112,6 +121,8 @@ def generate(
         "root": root,
         "start": None if start is None else torch.tensor(start),
         "betas": None if betas is None else _read_betas(betas),
+        "hints": None if hints is None else mm.Hints.read(hints),
+        "keep": keep,
         "show": not quiet,
     }
     if variants == 1:
@@ -306,8 +317,11 @@ def _best_measured(run: Path) -> list[str]:
 
 def main() -> None:
     """Entry point: known errors become one clear message, without a traceback; Ctrl-C says that a run can go on."""
+    import warnings
+
     from maskmotion.errors import is_expected
 
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
         app()
     except KeyboardInterrupt:
