@@ -15,6 +15,7 @@ from maskmotion.data.windows import WindowDataset
 from maskmotion.evaluation.beat import audio_beats, beat_constancy
 from maskmotion.evaluation.diversity import l1_diversity, windows
 from maskmotion.evaluation.extractor import FeatureExtractor, train_extractor
+from maskmotion.evaluation.feet import foot_sliding
 from maskmotion.evaluation.fgd import fgd
 from maskmotion.evaluation.latents import semantic_latent_error
 from maskmotion.evaluation.masks import MaskResult
@@ -82,6 +83,7 @@ class Bench:
             "bc": float(beats),
             "bc_chance": beats.chance,
             "l1_diversity": l1_diversity(windows(positions)),
+            "foot_sliding": foot_sliding(motions),
         }
         if self.planted:
             result = self.classifier.accuracy(motions, self.clips)
