@@ -299,7 +299,7 @@ def test_beat_alignment_tells_met_beats_from_frequent_ones(times: torch.Tensor) 
     dense = torch.arange(1, 60) / 3
     restless = beat_alignment([rests(dense)], [inside + 0.15])
     assert float(restless) == pytest.approx(restless.chance, abs=0.25)
-    assert float(restless) < 0.75
+    assert float(restless) < 0.85
     assert float(beat_alignment([torch.zeros(600, 55, 3)], [inside])) == 0
 
 
