@@ -6,12 +6,8 @@ Takes about a minute on one CPU core; --quick takes seconds and has learned noth
 
 import argparse
 
-import torch
-
 import maskmotion as mm
-from maskmotion.data.windows import WindowDataset
-from maskmotion.motion.kinematics import forward_kinematics
-from maskmotion.motion.layout import ROTATIONS, TRANSLATION
+from maskmotion.evaluation.tokens import code_use, errors_by_depth
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--quick", action="store_true", help="a few steps on a small corpus, to see that it runs")
@@ -24,21 +20,11 @@ if arguments.quick:
 
 corpus = mm.open_corpus(data)
 model = mm.train(recipe, corpus, run, only=["tokenizer"], show=True)
-batch = WindowDataset(corpus.validation, recipe.body.window, recipe.body.window).batch(range(8))
+clip = corpus.validation[0]
 
-
-def joints(motion):
-    """Joint positions in metres, the root where it really was: [B, T, 55, 3]."""
-    rotations = motion[..., ROTATIONS].unflatten(-1, (-1, 6))
-    return forward_kinematics(rotations, batch.motion[..., TRANSLATION])
-
-
-with torch.no_grad():
-    codes = {part: tokens.codes for part, tokens in model.body.encode(batch.motion).items()}  # part -> [B, N, Q]
-    for part, index in codes.items():
-        used = len(index[..., 0].unique())
-        print(f"{part}: tokens {list(index.shape)}, {used} of {model.body.codebook_size} coarse codes in use")
-    for layers in range(1, model.body.num_layers + 1):
-        coarse = {part: index.where(torch.arange(index.shape[-1]) < layers, -1) for part, index in codes.items()}
-        error = (joints(model.body.decode_codes(coarse)) - joints(batch.motion)).norm(dim=-1).mean()
-        print(f"{layers} of {model.body.num_layers} layers: mean joint error {100 * error:.1f} cm on held-out motion")
+for part, use in code_use(model.body, [clip.motion]).items():
+    spread = ", ".join(f"{value:.0f}" for value in use.perplexity)
+    print(f"{part}: perplexity {spread} of {model.body.codebook_size} codes, layer by layer")
+for layers, errors in enumerate(errors_by_depth(model.body, clip.motion), 1):
+    parts = ", ".join(f"{part} {error.degrees:.1f} deg, {error.centimetres:.1f} cm" for part, error in errors.items())
+    print(f"{layers} of {model.body.num_layers} layers, held-out motion: {parts}")
