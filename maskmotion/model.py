@@ -135,10 +135,12 @@ class Model(nn.Module):
         def place(motion: Tensor) -> Tensor:
             return self.place(motion[None], root, start)[0]
 
-        if hints is None or given is None or keep == "soft":
-            motion, kept = place(window.motion[0]), {}
+        motion, kept = window.motion[0], {}
+        if hints is None or keep == "soft":
+            motion = place(motion)
         else:
-            motion, kept = keep_exactly(window.motion[0], *given, place), hints.arrays(heard.frames)
+            kept = hints.arrays(len(motion))
+            motion = keep_exactly(motion, *hints.tensors(len(motion), self.device), place)
         name = Path(speech).stem
         return Clip(name, motion.cpu(), waveform, heard.fps, speaker or 0, words, betas=shape, kept=kept)
 

@@ -92,3 +92,11 @@ def test_07_without_recipes(run, folder):
 def test_08_look_at_masks(run, folder):
     assert run("08").strip() == "masks.png"
     assert (folder / "masks.png").stat().st_size > 20_000
+
+
+def test_09_hints(run, folder):
+    told = run("09")
+    assert "poses: 6780 numbers given, 0 of them changed" in told
+    assert "trans: 6 numbers given, 0 of them changed" in told
+    assert (folder / "hints.png").stat().st_size > 20_000
+    assert mm.Hints.read(folder / "hints.npz").frames == 240

@@ -263,7 +263,9 @@ def test_a_model_that_turns_the_other_way_does_not_wind_a_short_gap_round():
 
 
 def test_a_root_that_is_hinted_nowhere_else_is_moved_as_it_is():
-    path = torch.stack([torch.arange(200) * 0.01, 1.3 + 0 * torch.arange(200), torch.sin(torch.arange(200) / 9)], dim=1)
+    path = torch.stack(
+        [torch.arange(200) * 0.01, 1.3 + 0 * torch.arange(200), torch.sin(torch.arange(200) / 30)], dim=1
+    )
     hinted = torch.zeros(200, dtype=torch.bool)
     hinted[100] = True
     given = path + torch.tensor([5.0, -0.2, 3.0])
@@ -558,3 +560,15 @@ def test_variants_keep_the_same_hints(model, sound, take):
 def test_every_joint_can_be_hinted_by_name(take):
     hints = Hints.from_clip(take, 0, joints=JOINTS)
     assert hints.known_joints.all()
+
+
+def test_a_picture_of_hints_needs_clips_of_one_length_and_a_joint_that_exists(model, sound, take, tmp_path):
+    from maskmotion.views import plot_hints
+
+    hints = Hints.from_clip(take, slice(20, 40), translation=True)
+    exact, soft = (model.generate(sound(60), hints=hints, keep=keep) for keep in ("exact", "soft"))
+    assert plot_hints(tmp_path / "a.png", hints=hints, exact=exact, soft=soft).stat().st_size > 10_000
+    with pytest.raises(ValueError, match="got 60 and 90 frames"):
+        plot_hints(tmp_path / "b.png", hints=hints, exact=exact, soft=model.generate(sound(90)))
+    with pytest.raises(ValueError, match="no joint named 'elbow'"):
+        plot_hints(tmp_path / "b.png", hints=hints, exact=exact, soft=soft, show="elbow")
