@@ -30,9 +30,15 @@ def maskmotion_register(register: Callable[[str, Any], Any]) -> None:
         "speech": conditioners.Speech,
         "transcript": conditioners.Transcript,
         "speaker": conditioners.Speaker,
+        "waveform": conditioners.Waveform,
+        "words": conditioners.Words,
         "tiny": generators.Tiny,
         "emage": generators.Emage,
+        "emage_release": generators.EmageRelease,
     }.items():
         register(name, thing)
     register("tiny", presets.tiny)
     register("emage", presets.emage)
+    register("emage-release", presets.emage_release)
+    register("emage-2024-text", presets.emage_2024_text)
+    register("emage-2024-audio", presets.emage_2024_audio)

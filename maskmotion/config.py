@@ -184,6 +184,7 @@ class Root(BaseModel):
     width: int = Field(64, ge=1)
     layers: int = Field(2, ge=1)
     contacts: bool = True
+    translation: bool = False
     losses: dict[str, Annotated[float, Field(ge=0)]] = {"velocity": 1.0, "height": 1.0, "position": 1.0}
     velocity: Literal["forward", "central"] = "forward"
 

@@ -7,5 +7,7 @@ from maskmotion.conditioners.rhythm import Rhythm
 from maskmotion.conditioners.speaker import Speaker
 from maskmotion.conditioners.speech import Speech
 from maskmotion.conditioners.transcript import Transcript
+from maskmotion.conditioners.waveform import Waveform
+from maskmotion.conditioners.words import Words
 
-__all__ = ["Mel", "Rhythm", "Speaker", "Speech", "Transcript"]
+__all__ = ["Mel", "Rhythm", "Speaker", "Speech", "Transcript", "Waveform", "Words"]

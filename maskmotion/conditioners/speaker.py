@@ -12,6 +12,8 @@ from maskmotion.types import Batch, Condition
 class Speaker(Conditioner):
     """One learned vector a speaker, the same in every frame. A batch that names no speaker gets the mean of all.
 
+    A table of one row is everybody's (EMAGE's audio release).
+
     Args:
         dim: channels C.
         count: number of speakers; batch.speaker holds 0 .. count - 1 (BEAT2 has 25).
@@ -27,7 +29,7 @@ class Speaker(Conditioner):
     def forward(self, batch: Batch) -> Condition:
         """Features [B, T, dim], zero in padded frames. ValueError for a speaker outside the table."""
         rows, frames = batch.valid.shape
-        if batch.speaker is None:
+        if batch.speaker is None or self.count == 1:
             vectors = self.table.weight.mean(dim=0).expand(rows, -1)
         else:
             outside = batch.speaker[(batch.speaker < 0) | (batch.speaker >= self.count)]

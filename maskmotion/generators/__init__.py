@@ -1,7 +1,8 @@
 """Generators: networks that learn motion from conditions."""
 
 from maskmotion.generators.emage import Emage
+from maskmotion.generators.emage_release import EmageRelease
 from maskmotion.generators.masked import MaskedGenerator, Pass
 from maskmotion.generators.tiny import Tiny
 
-__all__ = ["Emage", "MaskedGenerator", "Pass", "Tiny"]
+__all__ = ["Emage", "EmageRelease", "MaskedGenerator", "Pass", "Tiny"]

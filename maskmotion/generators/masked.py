@@ -34,7 +34,7 @@ class Pass:
     speech: bool = True
     share: float = 1.0
     weight: float = 1.0
-    losses: tuple[Literal["codes", "latents"], ...] = ("codes", "latents")
+    losses: tuple[Literal["codes", "latents", "face_codes"], ...] = ("codes", "latents")
 
 
 GENERATION_AND_MASKER = (Pass("seed", "seed", share=0.5), Pass("speech", "masker", share=0.5))
@@ -249,6 +249,17 @@ class MaskedGenerator(Generator):
         if temperature < 0 or (temperature > 0 and rng is None):
             raise ValueError(f"temperature is 0 or more and needs an rng above 0, got {temperature} and rng={rng}")
         prediction = self.predict(batch.motion, hidden, batch.valid, self.condition(batch))
+        latents = self.choose(prediction, temperature, rng, decode)
+        return Window(self.body.decode(latents, batch.motion.shape[1]), latents, dict(prediction.attention))
+
+    def choose(
+        self,
+        prediction: Prediction,
+        temperature: float = 0.0,
+        rng: Rng | None = None,
+        decode: Literal["codes", "latents"] = "codes",
+    ) -> dict[str, Float[Tensor, "B N C"]]:
+        """Part -> the latents that are decoded; arguments as in `generate`."""
         latents = {}
         for part in self.body.parts:
             if decode == "latents" or self.body.num_layers == 0:
@@ -256,7 +267,7 @@ class MaskedGenerator(Generator):
             else:
                 codes = _choose(prediction.logits[part], temperature, rng)
                 latents[part] = self.body[part].quantizer.embed(codes).sum(dim=2)
-        return Window(self.body.decode(latents, batch.motion.shape[1]), latents, dict(prediction.attention))
+        return latents
 
 
 def token_errors(

@@ -1,6 +1,7 @@
 """Presets: one paper, one function, one page."""
 
 from maskmotion.presets.emage import emage
+from maskmotion.presets.emage_release import emage_2024_audio, emage_2024_text, emage_release
 from maskmotion.presets.tiny import tiny
 
-__all__ = ["emage", "tiny"]
+__all__ = ["emage", "emage_2024_audio", "emage_2024_text", "emage_release", "tiny"]

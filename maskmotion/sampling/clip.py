@@ -72,7 +72,12 @@ def generate_clip(
     hints: motion of the clip and the columns of it that are known (True) as well, in whichever windows they fall; where
     both say something about a column of a window's first frames, the hint does (as in EMAGE's release).
     Latents, where the generator gives them, are joined and decoded once over the whole clip, so that no border shows.
+    A generator may have a way of its own (a method `generate_clip`: EMAGE's release), which decides how many frames.
     """
+    own = getattr(generator, "generate_clip", None)
+    made = None if own is None else own(speech, seed, window, rng, on_window, hints, **sampling)
+    if made is not None:
+        return made
     seed_frames, fold = seed.shape[1], generator.body.downsample
     step = window - seed_frames
     count = max(1, -(-(speech.frames - seed_frames) // step))

@@ -26,7 +26,7 @@ __all__ = ["LOSSES", "RootPredictor", "integrate"]
 class RootPredictor(nn.Module):
     """Lower-body rotations and contacts -> horizontal velocity (m/s) and height (m) of the pelvis, frame by frame.
 
-    The network never reads the translation. Velocities are learned as forward differences, which integrate back to the
+    The network is trained without the translation. Velocities are learned as forward differences, which integrate back to the
     motion exactly; the releases learn central ones, which do not.
 
     Args:
@@ -35,6 +35,8 @@ class RootPredictor(nn.Module):
             the translation are read as velocity and height, and which predicts the contacts too.
         width: channels. layers: dilated residual blocks, or layers of the autoencoder (4 in the release).
         contacts: whether foot contacts are read. (The releases train with zeros and then feed decoded contacts.)
+        translation: "plain" only: whether a clip's decoded translation is read after all, as EMAGE's audio release does
+            with what nobody trained (specified in its section on the container); never in training.
         losses: name -> weight, see `root_losses`; `ROOT_WEIGHTS` are the releases'.
         velocity: which differences the velocity is learned from.
     """
@@ -48,11 +50,12 @@ class RootPredictor(nn.Module):
         width: int = 64,
         layers: int = 2,
         contacts: bool = True,
+        translation: bool = False,
         losses: Mapping[str, float] = LOSSES,
         velocity: Literal["forward", "central"] = "forward",
     ) -> None:
         super().__init__()
-        self.contacts, self.losses = contacts, dict(losses)
+        self.contacts, self.translation, self.losses = contacts, translation, dict(losses)
         self.velocity = forward_velocity if velocity == "forward" else central_velocity
         self.plain = Plain(len(_COLUMNS), width, layers) if network == "plain" else None
         self.residual = None if network == "plain" else _Residual(width, layers)
@@ -71,8 +74,8 @@ class RootPredictor(nn.Module):
     def predict(
         self, motion: Float[Tensor, "B T D"], valid: Bool[Tensor, "B T"] | None = None
     ) -> Float[Tensor, "B T 3"]:
-        """Velocity x (m/s), height y (m), velocity z (m/s). Reads rotations and contacts only."""
-        return self._both(motion, valid)[0]
+        """Velocity x (m/s), height y (m), velocity z (m/s). Reads rotations and contacts, the translation where told to."""
+        return self._both(motion, valid, self.translation)[0]
 
     def forward(
         self, batch: Batch, *, teacher: Any = None, progress: float = 0.0, stage: str = "root"
@@ -92,7 +95,7 @@ class RootPredictor(nn.Module):
             self.scale,
         )
 
-    def _both(self, motion: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def _both(self, motion: Tensor, valid: Tensor | None, moves: bool = False) -> tuple[Tensor, Tensor | None]:
         """Velocity and height, and contacts where the network has them."""
         lower = motion[..., list(_COLUMNS)]
         touches = lower[..., _TOUCHES] if self.contacts else torch.zeros_like(lower[..., _TOUCHES])
@@ -100,8 +103,8 @@ class RootPredictor(nn.Module):
         if self.plain is None:
             assert self.residual is not None
             return self.residual(torch.cat([rotations, touches], dim=-1), valid) * self.scale + self.mean, None
-        still = torch.zeros_like(lower[..., _MOVES])
-        out = self.plain.decode(self.plain.encode(torch.cat([rotations, still, touches], dim=-1), valid), valid)
+        path = lower[..., _MOVES] if moves else torch.zeros_like(lower[..., _MOVES])
+        out = self.plain.decode(self.plain.encode(torch.cat([rotations, path, touches], dim=-1), valid), valid)
         return out[..., _MOVES], out[..., _TOUCHES]
 
     def _targets(self, translation: Tensor, valid: Tensor | None = None, fps: int = 30) -> Tensor:

@@ -1,0 +1,131 @@
+"""The official networks of EMAGE: where each tensor of a file belongs in `EmageRelease`, and the recipe that fits it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from maskmotion.config import Recipe
+from maskmotion.training.official_tokenizers import Shapes
+
+PARTS = ("upper", "hands", "lower")
+POSITIONS = "position_embeddings.pe"  # a table that is computed, not learned
+BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+_LEAVES = ("weight", "bias")
+
+NAMES_OF_2024: Mapping[str, str] = {
+    "mask_embeddings": "mask_embedding",
+    "audio_pre_encoder_face": "audio_encoder_face",
+    "audio_pre_encoder_body": "audio_encoder_body",
+    "spearker_encoder_face": "speaker_embedding_face",
+    "spearker_encoder_body": "speaker_embedding_body",
+    "audio_feature2motion": "audio_body_motion_proj",
+    "feature2motion": "moton_proj",
+    "wordhints_decoder": "audio_motion_cross_attn",
+    "feature2face": "audio_face_motion_proj",
+    "face_decoder": "face_motion_decoder",
+    "face2latent": "face_out_proj",
+    "face_classifier": "face_cls",
+    **{f"{part}_decoder": f"body_motion_decoder_{part}" for part in PARTS},
+    **{f"motion_down_{part}": f"motion_out_proj_{part}" for part in PARTS},
+    **{f"{part}_classifier": f"motion_cls_{part}" for part in PARTS},
+}
+"""First step of a name in the files of 2024 -> in the file of 2025, where the two differ."""
+
+
+def names_of_2025(name: str) -> str:
+    """A name of the files of 2024 as that of 2025 has it; words and content-rhythm attention keep theirs."""
+    first, dot, rest = name.partition(".")
+    rest = re.sub(r"^mlp\.0\.", "fc1.", re.sub(r"^mlp\.2\.", "fc2.", rest))
+    return f"{NAMES_OF_2024.get(first, first)}{dot}{rest}"
+
+
+def emage_keys(official: Mapping[str, Any] | Shapes) -> dict[str, str]:
+    """Name in a file of 2025 (or what `names_of_2025` made of one of 2024) -> ours, for every tensor that is used."""
+    words = "at_attn_face.weight" in official
+    return dict(_pairs(words))
+
+
+def emage_recipe(shapes: Shapes, year: int) -> Recipe:
+    """The preset that fits a network's names and shapes (in those of 2025), with its sizes."""
+    from maskmotion.presets.emage_release import emage_2024, emage_release
+
+    words = shapes.get("text_pre_encoder_face.weight")
+    speakers, dim = shapes["speaker_embedding_face.weight"]
+    features, sound = shapes["motion_encoder.main.0.weight"][0], shapes["audio_body_motion_proj.weight"][1]
+    if features != sound:
+        raise ValueError(f"sound and hints have {sound} and {features} channels, which are the same in every release")
+    base = emage_release() if year == 2025 else emage_2024("audio" if words is None else "text")
+    changes: dict[str, Any] = {"generator.dim": dim, "generator.features": features}
+    for branch in ("face", "body"):
+        changes |= {f"conditioners.{branch}_audio.dim": features}
+        changes |= {f"conditioners.{branch}_speaker.{name}": x for name, x in (("dim", dim), ("count", speakers))}
+        if words is not None:
+            changes |= {f"conditioners.{branch}_words.{n}": x for n, x in (("count", words[0]), ("dim", words[1]))}
+    return base.but(changes)
+
+
+def _pairs(words: bool) -> Iterator[tuple[str, str]]:
+    yield "mask_embedding", "mask_embedding"
+    for branch in ("face", "body"):
+        yield from _waveform(f"audio_encoder_{branch}.feat_extractor", f"conditioners.{branch}_audio.encoder.blocks")
+        yield f"speaker_embedding_{branch}.weight", f"conditioners.{branch}_speaker.table.weight"
+        yield from _mlp(f"bodyhints_{branch}", f"hints.{branch}")
+        if words:
+            yield f"text_pre_encoder_{branch}.weight", f"conditioners.{branch}_words.table.weight"
+            yield from _linear(f"text_encoder_{branch}", f"hear.{branch}.from_words")
+            yield from _linear(f"at_attn_{branch}", f"hear.{branch}.gate")
+    for level in range(3):
+        yield from _linear(f"motion_encoder.main.{3 * level}", f"see.convs.{level}.conv")
+        for number, half in ((0, "first"), (2, "second")):
+            official = f"motion_encoder.main.{3 * level + 2}.model.{number}"
+            yield from _linear(official, f"see.blocks.{level}.{half}.conv")
+    yield from _linear("audio_body_motion_proj", "from_sound")
+    yield from _linear("moton_proj", "from_hints")
+    yield from _linear("audio_face_motion_proj", "face_memory")
+    yield from _layer("motion_self_encoder.layers.0", "gather", decoder=False)
+    for number in range(8):
+        yield from _layer(f"audio_motion_cross_attn.layers.{number}", f"listen.{number}")
+    for number in range(4):
+        yield from _layer(f"face_motion_decoder.layers.{number}", f"face.{number}")
+    yield from _linear("face_out_proj", "heads.face.latents")
+    yield from _mlp("face_cls", "heads.face.classes")
+    for part in PARTS:
+        yield from _mlp(f"motion2latent_{part}", f"split.{part}")
+        yield from _layer(f"body_motion_decoder_{part}.layers.0", f"refine.{part}")
+        yield from _linear(f"motion_out_proj_{part}", f"heads.{part}.latents")
+        yield from _mlp(f"motion_cls_{part}", f"heads.{part}.classes")
+
+
+def _waveform(official: str, ours: str) -> Iterator[tuple[str, str]]:
+    for block in range(6):
+        names = {"conv1": "enter", "conv2": "leave"} | ({} if block in (2, 4) else {"downsample.0": "past"})
+        norms = {"bn1": "norm_enter", "bn2": "norm_leave"} | ({} if block in (2, 4) else {"downsample.1": "norm_past"})
+        for theirs, mine in names.items():
+            yield from _linear(f"{official}.{block}.{theirs}", f"{ours}.{block}.{mine}")
+        for theirs, mine in norms.items():
+            for leaf in BATCH_NORM:
+                yield f"{official}.{block}.{theirs}.{leaf}", f"{ours}.{block}.{mine}.{leaf}"
+
+
+def _layer(official: str, ours: str, decoder: bool = True) -> Iterator[tuple[str, str]]:
+    attentions = {"self_attn": "attention"} | ({"multihead_attn": "cross"} if decoder else {})
+    for theirs, mine in attentions.items():
+        for leaf in _LEAVES:
+            yield f"{official}.{theirs}.in_proj_{leaf}", f"{ours}.{mine}.project.{leaf}"
+        yield from _linear(f"{official}.{theirs}.out_proj", f"{ours}.{mine}.out")
+    yield from _linear(f"{official}.linear1", f"{ours}.feed.enter")
+    yield from _linear(f"{official}.linear2", f"{ours}.feed.leave")
+    for number, name in enumerate(("attention", "cross", "feed") if decoder else ("attention", "feed"), 1):
+        yield from _linear(f"{official}.norm{number}", f"{ours}.norm_{name}")
+
+
+def _mlp(official: str, ours: str) -> Iterator[tuple[str, str]]:
+    yield from _linear(f"{official}.fc1", f"{ours}.enter")
+    yield from _linear(f"{official}.fc2", f"{ours}.leave")
+
+
+def _linear(official: str, ours: str) -> Iterator[tuple[str, str]]:
+    for leaf in _LEAVES:
+        yield f"{official}.{leaf}", f"{ours}.{leaf}"
