@@ -25,6 +25,10 @@ RunFolder = Annotated[
     Path, typer.Option("--run", help="folder of the run; an interrupted one goes on where it stopped")
 ]
 Data = Annotated[str, typer.Option("--data", help="'planted' (made on first use) or the path of a BEAT2 tree")]
+DataSets = Annotated[
+    list[str] | None,
+    typer.Option("--data", help="'planted', or the path of a BEAT2 tree; repeat it for data sets that may lack parts"),
+]
 Device = Annotated[str, typer.Option("--device", help="'auto' takes an accelerator where there is one; or 'cpu'")]
 Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads; default: all", min=1)]
 
@@ -34,7 +38,7 @@ def train(
     preset: Annotated[str, typer.Argument(help="a preset; `maskmotion list` shows them")],
     changes: Changes = None,
     run: RunFolder = Path("runs/model"),
-    data: Data = "planted",
+    data: DataSets = None,
     tokenizer: Annotated[
         Path | None,
         typer.Option(help="run or converted folder whose tokenizers and root network are taken over, with their plan"),
@@ -55,6 +59,8 @@ def train(
         maskmotion train tiny masker=speech_queried masker.ratio=0.5 generator.semantic=1 --run runs/queried
 
         maskmotion train tiny --data PATH/TO/beat_english_v2.0.0 --run runs/beat2
+
+        maskmotion train emage --data PATH/TO/beat_english_v2.0.0 --data PATH/TO/amass --run runs/both
     """
     import maskmotion as mm
 
@@ -65,7 +71,14 @@ def train(
         recipe = recipe.but(mm.Tokenizers.from_pretrained(tokenizer).plan.changes())
     only = None if stages is None else stages.split(",")
     model = mm.train(
-        recipe, data, run, tokenizer=tokenizer, only=only, device=device, show=not quiet, body_model=body_model
+        recipe,
+        data or ["planted"],
+        run,
+        tokenizer=tokenizer,
+        only=only,
+        device=device,
+        show=not quiet,
+        body_model=body_model,
     )
     print(
         f"{run}: {recipe.name} with {sum(p.numel() for p in model.parameters()):,} weights, log in {run / 'log.jsonl'}"
@@ -179,7 +192,9 @@ def evaluate(
     from maskmotion.evaluation.report import bounds, print_table, write_csv
 
     model = mm.Model.from_pretrained(run, device=device)
-    bench = Bench(mm.open_corpus(data, model.recipe.body.window), split)
+    corpus = mm.open_corpus(data, model.recipe.body.window)
+    corpus.require(model.recipe.body.layout())
+    bench = Bench(corpus, split)
     rows = [{"row": model.recipe.name, **bench.model_measures(model)}]
     rows += bounds(rows) + [{"row": name, **values} for name, values in bench.sanity_rows(model).items()]
     print_table(rows, bench)
@@ -241,7 +256,7 @@ def data_make(
     folder: Annotated[
         Path | None, typer.Argument(help="where to; default: the cache, where `planted` is looked up")
     ] = None,
-    name: Annotated[str, typer.Option(help="planted-v1 (32 minutes) or planted-v1-small")] = "planted-v1",
+    name: Annotated[str, typer.Option(help="planted-v1, planted-v1-small; -body or -body-hands behind")] = "planted-v1",
 ) -> None:
     """Make the planted corpus, speech and motion with known meanings, in BEAT2's own layout.
 

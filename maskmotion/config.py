@@ -115,12 +115,18 @@ class Body(BaseModel):
     seed_frames: int = Field(4, ge=0)
     parts: Literal["four", "whole"] | dict[str, tuple[str, ...]] = "four"
 
-    def layout(self) -> BodyLayout:
-        """The columns of each part. ValueError for a table that cannot be."""
-        from maskmotion.motion.layout import FOUR_PARTS, WHOLE_BODY, BodyLayout
+    def table(self) -> dict[str, tuple[str, ...]]:
+        """Part -> joint names, "translation", "contacts", "expressions"."""
+        from maskmotion.motion.layout import FOUR_PARTS, WHOLE_BODY
 
         named = {"four": FOUR_PARTS, "whole": WHOLE_BODY}
-        return BodyLayout.named(named[self.parts] if isinstance(self.parts, str) else self.parts)
+        return dict(named[self.parts] if isinstance(self.parts, str) else self.parts)
+
+    def layout(self) -> BodyLayout:
+        """The columns of each part. ValueError for a table that cannot be."""
+        from maskmotion.motion.layout import BodyLayout
+
+        return BodyLayout.named(self.table())
 
     @model_validator(mode="after")
     def _check_parts(self) -> Body:

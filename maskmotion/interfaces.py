@@ -186,6 +186,9 @@ class Generator(nn.Module, ABC):
 
     given: ClassVar[frozenset[str]] = frozenset({"body", "conditioners", "masker"})
     stages: ClassVar[tuple[str, ...]] = ("generator",)  # SemTalk: base, sparse; AsynFusion: teacher, distil
+    token_heads: ClassVar[tuple[str, ...]] = ()
+    """Attributes that hold a module a part whose output means the tokens of `body` (nn.ModuleDict). With them named, the
+    generator can learn from several data sets: each has its own tokenizers and its own copy of these."""
 
     def __init__(
         self, body: BodyTokenizer, conditioners: Mapping[str, Conditioner], masker: Masker | None = None

@@ -60,6 +60,8 @@ class Batch(_Tensors):
     `labels` are frame-aligned: "semantic" (float, BEAT2's score scale), "words" (int64, 0 where nobody speaks),
     on planted data also "gesture" (int64, -1 for none), "beat" and "distractor". An absent label is an absent key.
     `features` holds cached audio features by extractor key; `source` names clip and first frame of each row.
+    In a training on several data sets, all rows are from data set number `data` (0: the main one); `known` says which
+    columns it has (None: all), the others are at rest; `silent` that it has no speech: audio and features are zeros.
     """
 
     motion: Float[Tensor, "B T D"]
@@ -71,6 +73,9 @@ class Batch(_Tensors):
     features: Mapping[str, Tensor] = field(default_factory=dict)
     source: tuple[tuple[str, int], ...] = ()
     fps: int = 30
+    known: Bool[Tensor, "B D"] | None = None
+    silent: bool = False
+    data: int = 0
 
     def rows(self, index: Int[Tensor, " rows"]) -> Batch:
         """The rows `index` of the batch, in that order."""

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskmotion.data.audio import load_audio, sample_of
+from maskmotion.data.audio import Audio, load_audio, sample_of
+from maskmotion.data.contents import read_contents
 from maskmotion.data.textgrid import TIME_SLACK, frame_words, read_words
 from maskmotion.motion.files import FPS, read_motion, to_tensor
+from maskmotion.motion.layout import SMPLX
 from maskmotion.shapes import Float
 from maskmotion.types import Clip, Word
 
@@ -110,6 +112,8 @@ def read_split(root: str | Path) -> list[Recording]:
 def recordings(root: str | Path, split: str | None = None) -> list[Recording]:
     """The recordings of a split (of all, for None), each once; all have audio, speech-only ones have no motion.
 
+    Where parts.json says that the tree has no speech, none needs audio.
+
     Raises:
         ValueError: an unknown split, or a split csv that cannot be read.
         FileNotFoundError: no BEAT2 tree, or a split csv that names absent recordings.
@@ -117,7 +121,8 @@ def recordings(root: str | Path, split: str | None = None) -> list[Recording]:
     if split is not None and split not in SPLITS:
         raise ValueError(f"no split named {split!r}; BEAT2 has {', '.join(SPLITS)}")
     found = list({row.id: row for row in read_split(root) if split in (None, row.split)}.values())
-    absent = [row.audio for row in found if not row.audio.is_file()]
+    heard = read_contents(root).audio
+    absent = [row.audio for row in found if heard and not row.audio.is_file()]
     if absent:
         raise FileNotFoundError(
             f"{Path(root) / SPLIT_FILE} names {len(absent)} recording(s) whose audio is absent: "
@@ -129,6 +134,8 @@ def recordings(root: str | Path, split: str | None = None) -> list[Recording]:
 
 def load_clip(root: str | Path, recording_id: str) -> Clip:
     """One recording with motion, audio, words and labels at 30 fps, cropped to the shorter of motion and audio.
+
+    What the tree's parts.json does not name is at rest, whatever the files hold.
 
     Labels: "semantic" where sem/ has the recording, "words" where textgrid/ has it, and the arrays of labels/.
     Raises what the readers of its files raise, with the file's name.
@@ -202,10 +209,11 @@ def read_labels(path: Path, frames: int) -> dict[str, Tensor]:
 
 
 def _load(recording: Recording) -> Clip:
-    audio = load_audio(recording.audio)
+    contents = read_contents(recording.root)
+    audio: Audio | None = load_audio(recording.audio) if contents.audio else None
     file = read_motion(recording.motion)
-    motion = to_tensor(file)
-    frames = min(len(motion), audio.frames(FPS))
+    motion = torch.where(contents.known, to_tensor(file), SMPLX.rest)
+    frames = len(motion) if audio is None else min(len(motion), audio.frames(FPS))
     if not frames:
         raise ValueError(f"{recording.audio}: shorter than one motion frame (1/{FPS} s)")
     words: tuple[Word, ...] | None = None
@@ -220,7 +228,7 @@ def _load(recording: Recording) -> Clip:
     return Clip(
         name=recording.id,
         motion=motion[:frames].clone(),
-        audio=audio.samples[: sample_of(frames, FPS)].clone(),
+        audio=None if audio is None else audio.samples[: sample_of(frames, FPS)].clone(),
         fps=FPS,
         speaker=speaker_index(recording.id),
         words=words,

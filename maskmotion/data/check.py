@@ -20,6 +20,7 @@ from maskmotion.data.beat2 import (
     read_split,
     speaker_index,
 )
+from maskmotion.data.contents import CONTENTS_FILE, read_contents
 from maskmotion.data.textgrid import read_words
 from maskmotion.motion.files import FPS, MotionFile, read_motion
 
@@ -111,12 +112,12 @@ def check(root: str | Path, progress: Callable[[int, int], None] | None = None) 
     """
     report = Report(Path(root))
     try:
-        found = read_split(root)
+        found, contents = read_split(root), read_contents(root)
     except (OSError, ValueError) as error:
         report.tree_problems.append(str(error))
         return report
     for recording in found:
-        report.rows.append(_row(recording))
+        report.rows.append(_row(recording, contents.audio))
         if progress is not None:
             progress(len(report.rows), len(found))
     for name, count in Counter(row.id for row in found).items():
@@ -127,6 +128,8 @@ def check(root: str | Path, progress: Callable[[int, int], None] | None = None) 
         report.tree_problems.append(f"{Path(root) / SPLIT_FILE} names no recording")
     elif not any(row.split == "train" and row.motion_seconds for row in report.rows):
         report.tree_notes.append("no recording of the split train has motion: nothing to train on")
+    if not contents.whole:
+        report.tree_notes.append(f"{CONTENTS_FILE}: it has only {contents.describe()}; name it after a whole data set")
     unlisted = sorted({path.stem for path in Path(root).glob("wave16k/*.wav")} - {row.id for row in found})
     if unlisted:
         names = ", ".join(unlisted[:5]) + (", ..." if len(unlisted) > 5 else "")
@@ -134,10 +137,10 @@ def check(root: str | Path, progress: Callable[[int, int], None] | None = None) 
     return report
 
 
-def _row(recording: Recording) -> Row:
+def _row(recording: Recording, heard: bool) -> Row:
     row = Row(recording.id, recording.split)
     _try(row, lambda: speaker_index(recording.id))
-    audio = _try(row, lambda: load_audio(recording.audio))
+    audio = _try(row, lambda: load_audio(recording.audio)) if heard else None
     motion = _try(row, lambda: read_motion(recording.motion)) if recording.motion.is_file() else None
     if audio is not None:
         row.audio_seconds = audio.seconds
@@ -154,14 +157,15 @@ def _row(recording: Recording) -> Row:
         row.semantic_rows = None if semantics is None else len(semantics)
         _coverage(row, semantics)
     if recording.labels.is_file():
-        _try(row, lambda: read_labels(recording.labels, _frames(audio, motion)))
+        _try(row, lambda: read_labels(recording.labels, _frames(audio, motion, heard)))
     return row
 
 
-def _frames(audio: Audio | None, motion: MotionFile | None) -> int:
-    if audio is None or motion is None:
+def _frames(audio: Audio | None, motion: MotionFile | None, heard: bool = True) -> int:
+    if (audio is None and heard) or motion is None:
         return 0
-    return min(audio.frames(FPS), int((motion.frames - 1) * FPS / motion.fps + 1e-6) + 1)
+    frames = int((motion.frames - 1) * FPS / motion.fps + 1e-6) + 1
+    return frames if audio is None else min(audio.frames(FPS), frames)
 
 
 def _lengths(row: Row, audio: Audio | None, motion: MotionFile | None) -> None:

@@ -7,23 +7,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from maskmotion.data.contents import Contents, read_contents
+from maskmotion.motion.layout import BodyLayout
 from maskmotion.types import Clip
 
 HELD_OUT = 0.2  # share of the time that is held out where there is only one clip to learn from
 PLANTED = ("planted", "planted-v1", "planted-v1-small")
+PLANTED_PARTS = tuple(f"{name}-{rest}" for name in PLANTED for rest in ("body", "body-hands"))  # lack face, speech, ...
 
 
 @dataclass(frozen=True)
 class Corpus:
     """Clips to learn from and clips to follow learning on; `test` is loaded only when somebody measures.
 
-    Make one by hand from your own clips: `Corpus("mine", train=[...], validation=[...])`.
+    Make one by hand from your own clips: `Corpus("mine", train=[...], validation=[...])`. `contents` says which parts
+    were recorded, and whether there is speech.
     """
 
     name: str
     train: Sequence[Clip]
     validation: Sequence[Clip] = ()
     load_test: Callable[[], Sequence[Clip]] = field(default=lambda: ())
+    contents: Contents = Contents()  # noqa: RUF009  frozen
 
     @property
     def test(self) -> Sequence[Clip]:
@@ -39,6 +44,15 @@ class Corpus:
             digest = zlib.crc32(clip.motion.numpy().tobytes(), digest)
         return f"{digest:08x}"
 
+    def require(self, layout: BodyLayout) -> None:
+        """ValueError unless it has every part of this layout, and speech."""
+        lacks = [*self.contents.missing(layout), *([] if self.contents.audio else ["speech"])]
+        if lacks:
+            raise ValueError(
+                f"{self.name} has no {', no '.join(lacks)}: it can only be learned from together with a data set that has; "
+                f"name that one first, as in `--data planted --data {self.name}`, and measure on that one"
+            )
+
 
 def open_corpus(data: str | Path | Corpus, window: int = 64) -> Corpus:
     """The planted corpus by name ("planted", made on first use), or a BEAT2 tree by path.
@@ -48,10 +62,11 @@ def open_corpus(data: str | Path | Corpus, window: int = 64) -> Corpus:
     """
     if isinstance(data, Corpus):
         return data
-    if str(data) in PLANTED:
+    if str(data) in PLANTED + PLANTED_PARTS:
         from maskmotion.data.planted import planted_root
 
-        root = planted_root(name="planted-v1" if str(data) == "planted" else str(data))
+        name = str(data)
+        root = planted_root(name=name if name.startswith("planted-v1") else name.replace("planted", "planted-v1", 1))
     else:
         root = Path(data)
         if not root.is_dir():
@@ -61,7 +76,7 @@ def open_corpus(data: str | Path | Corpus, window: int = 64) -> Corpus:
         raise ValueError(f"{root}: its train_test_split.csv names no training clip; see `maskmotion data check {root}`")
     if not validation:
         train, validation = hold_out(train, window)
-    return Corpus(root.name, train, validation, lambda: _clips(root, "test"))
+    return Corpus(root.name, train, validation, lambda: _clips(root, "test"), read_contents(root))
 
 
 def _clips(root: Path, split: str) -> list[Clip]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from maskmotion.data.audio import sample_of
+from maskmotion.data.contents import Contents
 from maskmotion.data.features import FeatureCache
 from maskmotion.interfaces import Extractor
 from maskmotion.motion.layout import SMPLX
@@ -35,6 +36,9 @@ class WindowDataset:
         extractors: audio features to compute for whole clips; they appear in `Batch.features` by their key.
         cache: where features are kept; None computes them and keeps nothing on disk.
         audio: also give the waveforms [B, round(window * 16000 / fps)], from sample round(first * 16000 / fps).
+        contents: what the clips have; without speech, waveforms and features are zeros and the batch is `silent`.
+        number: of the data set among those of a training. Above 0 no speaker is named: its people are none of the
+            main data set's.
     """
 
     def __init__(
@@ -45,11 +49,14 @@ class WindowDataset:
         extractors: Sequence[Extractor] = (),
         cache: FeatureCache | None = None,
         audio: bool = False,
+        contents: Contents = Contents(),  # noqa: B008  frozen
+        number: int = 0,
     ) -> None:
         if window < 1 or stride < 1:
             raise ValueError(f"window and stride are frames, at least 1, got window={window}, stride={stride}")
-        _require_alike(clips, audio or bool(extractors))
+        _require_alike(clips, contents.audio and (audio or bool(extractors)))
         self.clips, self.window, self.fps = tuple(clips), window, clips[0].fps
+        self.contents, self.number = contents, number
         lengths = [clip.frames for clip in clips]
         starts = [window_starts(frames, window, stride) for frames in lengths]
         self._clip = torch.arange(len(clips)).repeat_interleave(torch.tensor([len(s) for s in starts]))
@@ -59,13 +66,16 @@ class WindowDataset:
         self._motion = torch.cat([clip.motion.detach().cpu().float() for clip in clips])
         self._labels = _joined_labels(clips)
         cache = cache if cache is not None else FeatureCache(None)
-        self._features = {
-            extractor.key: torch.cat([cache.get(extractor, _audio(c), c.frames, c.fps, c.name) for c in clips])
-            for extractor in extractors
-        }
+
+        def features(extractor: Extractor, clip: Clip) -> Tensor:
+            if not contents.audio:
+                return torch.zeros(clip.frames, extractor.dim)
+            return cache.get(extractor, _audio(clip), clip.frames, clip.fps, clip.name)
+
+        self._features = {one.key: torch.cat([features(one, clip) for clip in clips]) for one in extractors}
         # A frame past the clip is padding, and so is its sound.
         silence = torch.zeros(sample_of(window, self.fps))
-        sounds = [torch.cat([_audio(clip)[: sample_of(clip.frames, clip.fps)], silence]) for clip in clips if audio]
+        sounds = [torch.cat([_sound(clip, contents.audio), silence]) for clip in clips if audio]
         self._audio = torch.cat(sounds) if audio else None
         self._sample_offset = _offsets([len(sound) for sound in sounds])
 
@@ -96,12 +106,15 @@ class WindowDataset:
             motion=torch.where(valid[..., None], self._motion[where], SMPLX.rest),
             valid=valid,
             audio=None if self._audio is None else self._waveforms(self._audio, clip, first),
-            speaker=self._speaker[clip],
+            speaker=None if self.number else self._speaker[clip],
             text=None if self._texts is None else tuple(self._texts[i] for i in index.tolist()),
             labels={key: torch.where(valid, x[where], _neutral(key, x)) for key, x in self._labels.items()},
             features={key: torch.where(valid[..., None], x[where], 0.0) for key, x in self._features.items()},
             source=tuple((self.clips[c].name, f) for c, f in zip(clip.tolist(), first.tolist())),
             fps=self.fps,
+            known=None if bool(self.contents.known.all()) else self.contents.known.expand(len(index), -1),
+            silent=not self.contents.audio,
+            data=self.number,
         )
 
     def _waveforms(self, audio: Tensor, clip: Tensor, first: Tensor) -> Tensor:
@@ -170,6 +183,12 @@ def _offsets(lengths: Sequence[int]) -> Tensor:
 def _audio(clip: Clip) -> Tensor:
     assert clip.audio is not None  # _require_alike has looked
     return clip.audio.detach().cpu().float()
+
+
+def _sound(clip: Clip, heard: bool) -> Tensor:
+    """Waveform of the clip's frames; zeros where nothing was recorded."""
+    samples = sample_of(clip.frames, clip.fps)
+    return _audio(clip)[:samples] if heard else torch.zeros(samples)
 
 
 def _neutral(key: str, label: Tensor) -> Tensor:

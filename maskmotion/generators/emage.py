@@ -44,6 +44,8 @@ class Emage(MaskedGenerator):
         The others as in `MaskedGenerator`; tokens count alike whether hidden or not (visible=1).
     """
 
+    token_heads = ("to_latents", "to_codes")
+
     def __init__(
         self,
         body: BodyTokenizer,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -35,6 +36,13 @@ class Pass:
     share: float = 1.0
     weight: float = 1.0
     losses: tuple[Literal["codes", "latents", "face_codes"], ...] = ("codes", "latents")
+
+
+def without_speech(passes: tuple[Pass, ...]) -> tuple[Pass, ...]:
+    """The passes that hear nothing; those that divided a batch with others now divide all of it."""
+    left = [one for one in passes if not one.speech]
+    shared = sum(one.share for one in left if one.share < 1)
+    return tuple(replace(one, share=one.share / shared) if one.share < 1 else one for one in left)
 
 
 GENERATION_AND_MASKER = (Pass("seed", "seed", share=0.5), Pass("speech", "masker", share=0.5))
@@ -102,22 +110,29 @@ class MaskedGenerator(Generator):
         return attention
 
     def forward(self, batch: Batch, *, teacher: Generator, progress: float, stage: str) -> dict[str, Tensor]:
-        """Named losses of every pass (`seed/codes`, `speech/latents`), the conditioners' own, and L_sem."""
+        """Named losses of every pass (`seed/codes`, `speech/latents`), the conditioners' own, and L_sem.
+
+        A batch without speech has only the passes that hear none, and neither of the other losses. Columns that the
+        data set lacks are hidden in every pass.
+        """
         with torch.no_grad():
             targets = self.body.encode(batch.motion, batch.valid)
         conditions = self.condition(batch)
         rng = torch.Generator().manual_seed(
             int(torch.randint(2**62, ()))
         )  # follows the global state, so resume is exact
-        rows = _divide(self.passes, batch.motion.shape[0], batch.motion.device)
-        masks = {
-            one.name: self.mask(one, batch, conditions, rows[one.name], progress, rng, teacher) for one in self.passes
-        }
+        passes = without_speech(self.passes) if batch.silent else self.passes
+        rows = _divide(passes, batch.motion.shape[0], batch.motion.device)
+        masks = {one.name: self.mask(one, batch, conditions, rows[one.name], progress, rng, teacher) for one in passes}
+        if batch.known is not None:
+            masks = {name: mask | ~batch.known[rows[name], None] for name, mask in masks.items()}
         losses: dict[str, Tensor] = {}
         for speech in (True, False):
-            together = [one for one in self.passes if one.speech == speech and len(rows[one.name])]
+            together = [one for one in passes if one.speech == speech and len(rows[one.name])]
             if together:
                 losses |= self._losses_together(together, batch, conditions, targets, rows, masks, speech)
+        if batch.silent:
+            return losses
         for name, conditioner in self.conditioners.items():
             assert isinstance(conditioner, Conditioner)
             own = conditioner.losses(batch, conditions[name], targets)

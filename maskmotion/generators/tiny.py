@@ -29,6 +29,8 @@ class Tiny(MaskedGenerator):
         The others as in `MaskedGenerator`.
     """
 
+    token_heads = ("heads",)
+
     def __init__(
         self,
         body: BodyTokenizer,

@@ -18,6 +18,7 @@ from maskmotion.training.ema import EMA
 from maskmotion.types import Batch
 
 if TYPE_CHECKING:
+    from maskmotion.data.turns import Turns
     from maskmotion.data.windows import WindowDataset
 
 OnStep = Callable[[int, Mapping[str, float]], None]
@@ -30,7 +31,7 @@ class TrainingDiverged(RuntimeError):
 
 def fit(
     model: nn.Module,
-    dataset: WindowDataset,
+    dataset: WindowDataset | Turns,
     config: Training,
     *,
     seed: int = 0,
@@ -92,7 +93,7 @@ def _step(
     wrapped: nn.Module,
     optimizer: Any,
     ema: EMA,
-    dataset: WindowDataset,
+    dataset: WindowDataset | Turns,
     config: Training,
     step: int,
     seed: int,
@@ -105,9 +106,10 @@ def _step(
     seen: dict[str, Tensor] = {}
     for part in range(config.accumulate):
         number = step * config.accumulate + part
-        indices = window_indices(number, config.batch_size, len(dataset), seed, stage)
+        source, turn = _turn(dataset, number, config.batch_size, seed, stage)
+        indices = window_indices(turn, config.batch_size, len(source), seed, stage)
         mine = _share(indices, accelerator.process_index, accelerator.num_processes)
-        batch: Batch = dataset.batch(mine).to(accelerator.device)
+        batch: Batch = source.batch(mine).to(accelerator.device)
         with accelerator.autocast():
             losses = wrapped(batch, teacher=ema.model, progress=progress, stage=stage)
         total = torch.stack(list(losses.values())).sum() / config.accumulate
@@ -175,6 +177,15 @@ def window_indices(number: int, size: int, windows: int, seed: int, stage: str) 
         order = torch.randperm(windows, generator=generator)
         chosen += order[offset : offset + size - len(chosen)].tolist()
     return chosen
+
+
+def _turn(dataset: WindowDataset | Turns, number: int, size: int, seed: int, stage: str) -> tuple[WindowDataset, int]:
+    """The data set that batch `number` comes from, and which of its own batches it is."""
+    from maskmotion.data.turns import Turns
+
+    if not isinstance(dataset, Turns):
+        return dataset, number
+    return dataset.turn(number, size, _stage_seed(seed, stage) * 100_003)
 
 
 def _share(indices: Sequence[int], process: int, processes: int) -> Sequence[int]:

@@ -77,7 +77,7 @@ class Log:
         self.path, self.stage, self.every = folder / LOG, stage, every
         self.started = time.perf_counter()
         self._sums: dict[str, float] = {}
-        self._count = 0
+        self._counts: dict[str, int] = {}
 
     def forget_after(self, step: int) -> None:
         """Drop this stage's rows after `step`, because they are about to come again."""
@@ -87,13 +87,13 @@ class Log:
         write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
 
     def losses(self, step: int, losses: Mapping[str, float]) -> None:
-        """Average the named losses and write a row every few steps."""
+        """Average each named loss over the steps that had it, and write a row every few steps."""
         for name, value in losses.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
-        self._count += 1
+            self._counts[name] = self._counts.get(name, 0) + 1
         if step % self.every == 0:
-            self._write(step, {name: value / self._count for name, value in self._sums.items()}, "losses")
-            self._sums, self._count = {}, 0
+            self._write(step, {name: value / self._counts[name] for name, value in self._sums.items()}, "losses")
+            self._sums, self._counts = {}, {}
 
     def observed(self, step: int, values: Mapping[str, Tensor]) -> None:
         """Write a row of a module's own numbers (perplexity, dead codes) at the same steps as losses."""

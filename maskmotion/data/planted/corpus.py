@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from maskmotion.data.contents import Contents, write_contents
 from maskmotion.data.planted import face, lexicon
 from maskmotion.data.planted.gestures import GESTURE_JOINTS, Repertoire, build_repertoire, upper_body
-from maskmotion.data.planted.parameters import CORPORA, FPS, SPEAKERS, Planted
+from maskmotion.data.planted.parameters import CORPORA, FPS, PARTIAL, SPEAKERS, Partial, Planted
 from maskmotion.data.planted.script import JOLT_SECONDS, Script, write_scripts
 from maskmotion.data.planted.speech import synthesise
 from maskmotion.data.planted.stance import stand_and_step
 from maskmotion.motion.files import write_motion
-from maskmotion.motion.skeleton import FEET
+from maskmotion.motion.skeleton import FEET, PART_JOINTS
 from maskmotion.progress import progress_bar
 from maskmotion.types import NO_GESTURE, SAMPLE_RATE
 
@@ -35,23 +36,27 @@ def planted_root(cache: str | Path | None = None, name: str | Planted = "planted
 
     Args:
         cache: folder that holds the corpora; default `$MASKMOTION_CACHE`, else `~/.cache/maskmotion`.
-        name: "planted-v1", "planted-v1-small", or parameters of your own.
+        name: "planted-v1", "planted-v1-small", one of these with "-body" (no face, no hands) or "-body-hands" (no face, no
+            speech) behind it, or parameters of your own.
 
     Raises:
         ValueError: no corpus has that name.
         FileExistsError: its folder holds something else.
     """
-    if isinstance(name, str) and name not in CORPORA:
-        raise ValueError(f"no planted corpus named {name!r}; known: {', '.join(CORPORA)}, or pass Planted(...)")
-    parameters = CORPORA[name] if isinstance(name, str) else name
+    if isinstance(name, str) and name not in CORPORA and name not in PARTIAL:
+        known = ", ".join([*CORPORA, *PARTIAL])
+        raise ValueError(f"no planted corpus named {name!r}; known: {known}, or pass Planted(...)")
+    partial = PARTIAL.get(name) if isinstance(name, str) else None
+    parameters = name if isinstance(name, Planted) else CORPORA[name if partial is None else partial.whole]
+    folder = parameters.name if partial is None else str(name)
     base = Path(cache or os.environ.get("MASKMOTION_CACHE") or Path.home() / ".cache" / "maskmotion").expanduser()
-    root = base / parameters.name
+    root = base / folder
     if (root / "planted.json").exists():
         return root
     base.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{parameters.name}-", dir=base))
+    building = Path(tempfile.mkdtemp(prefix=f".{folder}-", dir=base))
     try:
-        write_corpus(building, parameters)
+        write_corpus(building, parameters, partial)
         building.chmod(0o755)
         _move(building, root)
     finally:
@@ -70,26 +75,44 @@ def _move(building: Path, root: Path) -> None:
             ) from None
 
 
-def write_corpus(root: Path, parameters: Planted) -> None:
-    """Write every file of the corpus into `root`."""
-    for folder in ("smplxflame_30", "wave16k", "textgrid", "sem", "labels"):
+def write_corpus(root: Path, parameters: Planted, partial: Partial | None = None) -> None:
+    """Write every file of the corpus into `root`.
+
+    partial: leave out what was not recorded: joints at rest, no speech, transcript or annotation of it, and parts.json.
+    """
+    contents = Contents() if partial is None else partial.contents
+    take = () if partial is None else (partial.take,)
+    if not contents.whole:
+        write_contents(root, contents)
+    for folder in ("smplxflame_30", "labels", *(("wave16k", "textgrid", "sem") if contents.audio else ())):
         (root / folder).mkdir(parents=True, exist_ok=True)
     words = lexicon.build_lexicon(parameters.seed)
     repertoire = build_repertoire(parameters.seed)
-    scripts = write_scripts(parameters, words)
+    scripts = write_scripts(parameters, words, take)
     rows = [f"{script.name},{split}" for split, members in scripts.items() for script in members]
     (root / "train_test_split.csv").write_text("\n".join(["id,type", *rows]) + "\n", encoding="utf-8")
     everyone = [script for members in scripts.values() for script in members]
     with progress_bar(f"making {parameters.name}", len(everyone)) as advance:
         for index, script in enumerate(everyone):
-            _write_clip(root, script, parameters, repertoire, index)
+            seed = [parameters.seed, 15, index, *take]
+            _write_clip(root, script, parameters, repertoire, seed, contents)
             advance(index + 1, "")
-    (root / "planted.json").write_text(json.dumps(_description(parameters, words), indent=1) + "\n", encoding="utf-8")
+    description = _description(parameters, words) | ({} if partial is None else {"take": partial.take})
+    (root / "planted.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
 
-def _write_clip(root: Path, script: Script, parameters: Planted, repertoire: Repertoire, index: int) -> None:
-    *streams, voice = np.random.default_rng([parameters.seed, 15, index]).spawn(6)
-    _write_motion(root / "smplxflame_30" / f"{script.name}.npz", script, parameters, repertoire, streams)
+def _write_clip(
+    root: Path, script: Script, parameters: Planted, repertoire: Repertoire, seed: Sequence[int], contents: Contents
+) -> None:
+    *streams, voice = np.random.default_rng(seed).spawn(6)
+    path = root / "smplxflame_30" / f"{script.name}.npz"
+    _write_motion(path, _motion(script, parameters, repertoire, streams), contents)
+    np.savez(root / "labels" / f"{script.name}.npz", **labels(script, parameters.frames))
+    if contents.audio:
+        _write_speech(root, script, parameters, voice)
+
+
+def _write_speech(root: Path, script: Script, parameters: Planted, voice: np.random.Generator) -> None:
     with wave.open(str(root / "wave16k" / f"{script.name}.wav"), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
@@ -97,16 +120,21 @@ def _write_clip(root: Path, script: Script, parameters: Planted, repertoire: Rep
         file.writeframes(synthesise(script, parameters.seconds, parameters.audio_noise, voice).astype("<i2").tobytes())
     _write_textgrid(root / "textgrid" / f"{script.name}.TextGrid", script, parameters.seconds)
     (root / "sem" / f"{script.name}.txt").write_text(_semantic_lines(script, parameters.seconds), encoding="utf-8")
-    np.savez(root / "labels" / f"{script.name}.npz", **labels(script, parameters.frames))
 
 
-def _write_motion(
-    path: Path,
-    script: Script,
-    parameters: Planted,
-    repertoire: Repertoire,
-    streams: Sequence[np.random.Generator],
-) -> None:
+def _write_motion(path: Path, motion: dict[str, np.ndarray], contents: Contents) -> None:
+    for part, joints in PART_JOINTS.items():
+        if part not in contents.parts:
+            motion["poses"][:, list(joints)] = 0
+    if "face" not in contents.parts:
+        motion["poses"][:, 23:25] = 0
+        motion["expressions"] = np.zeros_like(motion["expressions"])
+    write_motion(path, **(motion | {"poses": motion["poses"].reshape(-1, 165)}), fps=FPS)
+
+
+def _motion(
+    script: Script, parameters: Planted, repertoire: Repertoire, streams: Sequence[np.random.Generator]
+) -> dict[str, np.ndarray]:
     """Every layer draws from a stream of its own, so a change to one of them leaves the others as they were."""
     frames = parameters.frames
     body, legs, lips, gaze, tracker = streams
@@ -120,13 +148,11 @@ def _write_motion(
     noise = np.full((55, 1), _TRACKER_NOISE)
     noise[list(FEET)] *= 2
     noise[20:] *= 0.25
-    write_motion(
-        path,
-        poses=np.deg2rad(pose + noise * tracker.standard_normal(pose.shape)).reshape(frames, 165),
-        trans=stance.trans,
-        expressions=face.expressions(mouth, parameters.seed, lips),
-        fps=FPS,
-    )
+    return {
+        "poses": np.deg2rad(pose + noise * tracker.standard_normal(pose.shape)),
+        "trans": stance.trans,
+        "expressions": face.expressions(mouth, parameters.seed, lips),
+    }
 
 
 def labels(script: Script, frames: int) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 
+from maskmotion.data.contents import Contents
+
 FPS = 30
 SPEAKERS: tuple[str, ...] = ("1_amaro", "2_belise", "3_corvan", "4_dalina")  # invented people
 NUM_CLASSES = 12
@@ -80,3 +82,25 @@ class Planted:
 
 
 CORPORA = MappingProxyType({"planted-v1": Planted(), "planted-v1-small": Planted.small()})
+
+
+@dataclass(frozen=True)
+class Partial:
+    """A corpus of which not everything was recorded: other takes with the words and gestures of a whole one.
+
+    Args:
+        whole: name of that one. contents: what is there. take: which takes; 0 are the whole corpus' own.
+    """
+
+    whole: str
+    contents: Contents
+    take: int
+
+
+PARTIAL = MappingProxyType(
+    {f"{whole}-body": Partial(whole, Contents(("upper", "lower")), 1) for whole in CORPORA}
+    | {
+        f"{whole}-body-hands": Partial(whole, Contents(("upper", "hands", "lower"), audio=False), 2)
+        for whole in CORPORA
+    }
+)

@@ -74,8 +74,8 @@ class _Deck:
 class _Writer:
     """Writes the scripts of one split; classes and showings are balanced over the split."""
 
-    def __init__(self, parameters: Planted, lexicon: tuple[WordForm, ...], split: str) -> None:
-        self.rng = np.random.default_rng([parameters.seed, 12, SPLITS.index(split)])
+    def __init__(self, parameters: Planted, lexicon: tuple[WordForm, ...], split: str, take: tuple[int, ...]) -> None:
+        self.rng = np.random.default_rng([parameters.seed, 12, SPLITS.index(split), *take])
         self.parameters, self.lexicon = parameters, lexicon
         shown = round(10 * parameters.gesture_chance)
         self.meanings = _Deck(list(range(NUM_CLASSES)), self.rng)
@@ -148,12 +148,17 @@ class _Writer:
         script.jolts = clear if self.parameters.distraction > 0 else []
 
 
-def write_scripts(parameters: Planted, lexicon: tuple[WordForm, ...]) -> dict[str, list[Script]]:
-    """Split -> its scripts; speakers take turns, recording numbers count up per speaker over all splits."""
+def write_scripts(
+    parameters: Planted, lexicon: tuple[WordForm, ...], take: tuple[int, ...] = ()
+) -> dict[str, list[Script]]:
+    """Split -> its scripts; speakers take turns, recording numbers count up per speaker over all splits.
+
+    take: of other recordings with the same words.
+    """
     numbers = [0] * len(SPEAKERS)
     scripts: dict[str, list[Script]] = {}
     for split in SPLITS:
-        writer = _Writer(parameters, lexicon, split)
+        writer = _Writer(parameters, lexicon, split, take)
         scripts[split] = []
         for clip in range(parameters.clips[split]):
             speaker = clip % len(SPEAKERS)
