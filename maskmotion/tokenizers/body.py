@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from maskmotion.motion.body_model import BodyModel
 
-PIECE = 2048  # tokens that are coded at a time; a window of training is far shorter
+PIECE = 1024  # tokens that are coded at a time; a window of training is far shorter
 
 
 class BodyTokenizer(nn.Module):
