@@ -75,11 +75,11 @@ class Model(nn.Module):
         return any(isinstance(m, Conditioner) and m.reads_audio for m in self.generator.modules())
 
     def rest_pose(self) -> Float[Tensor, " D"]:
-        """The mean pose of the training data, standing: the seed when a user gives none."""
+        """The mean pose of the training data, standing (unless the generator has `rest_contacts`): the seed without another."""
         mean = self.body.mean.clone()
         rotations = mean[ROTATIONS].unflatten(0, (-1, 6))
         mean[ROTATIONS] = matrix_to_6d(matrix_from_6d(rotations)).flatten()
-        mean[CONTACTS] = 1.0
+        mean[CONTACTS] = getattr(self.generator, "rest_contacts", 1.0)
         return mean
 
     @torch.no_grad()

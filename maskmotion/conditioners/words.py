@@ -33,8 +33,11 @@ class Words(Conditioner):
         self.table = nn.Embedding(count, dim)
         self.register_buffer("ids", torch.zeros(count, dtype=torch.long))  # of the words, 0: none
 
-    def set_vocabulary(self, words: Sequence[str]) -> None:
-        """Words in the order of the rows. ValueError for another number than there are rows."""
+    def set_vocabulary(self, words: Sequence[str] | None) -> None:
+        """Words in the order of the rows; None: no word is known. ValueError for another number than there are rows."""
+        if words is None:
+            self.ids.fill_(-1)
+            return
         if len(words) != self.count:
             raise ValueError(f"{len(words)} words for a table of {self.count} rows")
         self.ids.copy_(torch.tensor([word_id(word) for word in words]))

@@ -86,6 +86,7 @@ class EmageRelease(MaskedGenerator):
         if windows == "release" and body.downsample != 1:
             raise ValueError(f'windows="release" needs tokenizers with one frame a token, got {body.downsample}')
         self.windows, self.snapped = windows, snapped
+        self.rest_contacts = float(windows == "library")  # the release starts with no foot on the ground
         self.speaker_in_query, self.query_in_residual = speaker_in_query, query_in_residual
         self.place_in_refinement = place_in_refinement
         columns = body.layout.visible_input.stop

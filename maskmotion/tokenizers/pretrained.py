@@ -33,8 +33,12 @@ class TokenizerPlan(BaseModel):
     origin: dict[str, Any] = {}
 
     def changes(self) -> dict[str, Any]:
-        """What makes a recipe use these tokenizers: `recipe.but(plan.changes())`."""
-        sections = {"body": self.body, "tokenizer": self.tokenizer, "root": self.root}
+        """What makes a recipe use these tokenizers: `recipe.but(plan.changes())`.
+
+        Whether a root network is fed translations is the recipe's affair (`Root.translation`) and goes back to its default.
+        """
+        root = None if self.root is None else self.root.model_copy(update={"translation": False})
+        sections = {"body": self.body, "tokenizer": self.tokenizer, "root": root}
         return {name: section.model_dump() for name, section in sections.items() if section is not None}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -14,6 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from maskmotion.data.vocabulary import Vocabulary
+from maskmotion.model import Model
+from maskmotion.motion.layout import FOUR_PARTS
 from maskmotion.quantizers.codebook import Codebook
 from maskmotion.quantizers.rvq import RVQ
 from maskmotion.tokenizers.pretrained import TokenizerPlan, Tokenizers
@@ -21,6 +25,7 @@ from maskmotion.training.checkpoint import RunError, read_tensors, write_tensors
 from maskmotion.training.conversion_report import ConvertError, FileReport, Report, what_lacks
 from maskmotion.training.conversion_source import WORDS, contradictions, find, read_config, sha256
 from maskmotion.training.official import EMAGE_HUB, OtherNetwork, other_network
+from maskmotion.training.official_emage import POSITIONS, YEARS, build_emage
 from maskmotion.training.official_tokenizers import (
     BOOKS,
     ROOT,
@@ -31,6 +36,7 @@ from maskmotion.training.official_tokenizers import (
     tokenizer_of,
 )
 
+ORIGIN = "origin.json"
 __all__ = ["ConvertError", "FileReport", "Report", "convert"]
 
 
@@ -54,10 +60,12 @@ class _Other:
 
 
 def convert(source: str | Path, target: str | Path) -> Report:
-    """Convert official checkpoints to a folder that `Tokenizers.from_pretrained` loads.
+    """Convert official checkpoints to a folder that `Tokenizers.from_pretrained` loads, and a whole EMAGE to a model.
 
     Tokenizers of EMAGE, EchoMask and SemTalk are known by the names and shapes of what is in a file, whatever it is
-    called. Networks of other kinds are kept under their own names, each in a file beside them. `vocab.json` is copied.
+    called. A network of EMAGE beside the tokenizers of all its parts and its global motion predictor makes a folder that
+    `Model.from_pretrained` loads. Networks of other kinds are kept under their own names, each in a file beside them.
+    `vocab.json` is copied.
 
     Args:
         source: a folder, a single file, or a hub id OWNER/NAME.
@@ -81,7 +89,11 @@ def convert(source: str | Path, target: str | Path) -> Report:
     if problems := problems or list(_disagreements(tokenizers)):
         raise ConvertError("\n".join(problems))
     others = _named([one for one in found if isinstance(one, _Other)])
+    whole = _whole(tokenizers, others)
+    others = [_taken(one) if one is whole else one for one in others]
     reports = [*(one.report for one in tokenizers), *(one.report for one in others)]
+    if whole is not None and whole.network.file == "emage_text_2024" and origin.words is None:
+        origin = replace(origin, notes=(*origin.notes, f"without {WORDS} no word is known to the text model"))
     notes = [*origin.notes, *what_lacks([one.network.part for one in tokenizers])]
     notes += [
         f"{one.report.file} has {one.network.books} residual layers, the releases have {BOOKS}"
@@ -89,8 +101,32 @@ def convert(source: str | Path, target: str | Path) -> Report:
         if one.network.family == "dilated" and one.network.books != BOOKS
     ]
     report = Report(origin.title, target, tuple(reports), tuple(notes))
-    _write(target, _build(tokenizers, report) if tokenizers else None, others, origin.words)
+    built = _build(tokenizers, report) if tokenizers else None
+    model = None if whole is None or built is None else _model(whole, built, origin.words)
+    _write(target, model or built, [one for one in others if one.report.kept_in], origin.words, report)
     return report
+
+
+def _whole(tokenizers: Sequence[_Tokenizer], others: Sequence[_Other]) -> _Other | None:
+    """The one network of EMAGE that all its tokenizers lie beside."""
+    networks = [one for one in others if one.network.file in YEARS]
+    parts = {one.network.part for one in tokenizers if one.network.family == "plain"}
+    return networks[0] if len(networks) == 1 and parts == {*FOUR_PARTS, ROOT} else None
+
+
+def _taken(one: _Other) -> _Other:
+    """A network that the model reads: its table of positions is computed anew, all else is mapped."""
+    mapped = tuple(name for name in one.report.kept if name != POSITIONS)
+    ignored = (*one.report.ignored, *(name for name in one.report.kept if name == POSITIONS))
+    return replace(one, report=replace(one.report, mapped=mapped, ignored=ignored, kept=(), kept_in=None))
+
+
+def _model(one: _Other, tokenizers: Tokenizers, words: Path | None) -> Model:
+    vocabulary = None if words is None else Vocabulary.read(words)
+    try:
+        return build_emage(one.tensors, YEARS[one.network.file], tokenizers, vocabulary)
+    except ValueError as error:
+        raise ConvertError(f"{one.report.file} ({one.network.title}): {error}") from None
 
 
 def _open(path: Path, name: str) -> _Tokenizer | _Other:
@@ -227,13 +263,17 @@ def _set_out(book: Codebook) -> None:
         book.sums.copy_(book.codes)
 
 
-def _write(target: Path, tokenizers: Tokenizers | None, others: Sequence[_Other], words: Path | None) -> None:
-    """The whole folder or nothing."""
+def _write(
+    target: Path, built: Model | Tokenizers | None, others: Sequence[_Other], words: Path | None, report: Report
+) -> None:
+    """The whole folder or nothing. Beside a model stands where its weights come from; tokenizers have it in their plan."""
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        if tokenizers is not None:
-            tokenizers.save_pretrained(folder)
+        if built is not None:
+            built.save_pretrained(folder)
+        if isinstance(built, Model):
+            write_text(folder / ORIGIN, json.dumps(report.origin, indent=2))
         for one in others:
             assert one.report.kept_in is not None
             told = {"network": one.network.title, "sha256": one.report.sha256, "licence": one.report.licence}

@@ -6,13 +6,23 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from maskmotion.config import Recipe
+import torch
+from torch import Tensor
+
+from maskmotion.conditioners.words import Words
+from maskmotion.config import Recipe, RecipeError
+from maskmotion.data.vocabulary import Vocabulary
+from maskmotion.model import Model
+from maskmotion.nn.transformer import positions
+from maskmotion.tokenizers.pretrained import Tokenizers
 from maskmotion.training.official_tokenizers import Shapes
 
 PARTS = ("upper", "hands", "lower")
 POSITIONS = "position_embeddings.pe"  # a table that is computed, not learned
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 _LEAVES = ("weight", "bias")
+YEARS: Mapping[str, int] = {"emage_audio": 2025, "emage_text_2024": 2024, "emage_audio_2024": 2024}
+"""Networks that become a model, by the file that others are kept in, and whose names theirs are."""
 
 NAMES_OF_2024: Mapping[str, str] = {
     "mask_embeddings": "mask_embedding",
@@ -39,6 +49,54 @@ def names_of_2025(name: str) -> str:
     first, dot, rest = name.partition(".")
     rest = re.sub(r"^mlp\.0\.", "fc1.", re.sub(r"^mlp\.2\.", "fc2.", rest))
     return f"{NAMES_OF_2024.get(first, first)}{dot}{rest}"
+
+
+def build_emage(
+    tensors: Mapping[str, Tensor], year: int, tokenizers: Tokenizers, words: Vocabulary | None = None
+) -> Model:
+    """A whole model of the network in a file and the tokenizers beside it.
+
+    tensors: what the release uses of the file, under its names. words: of a text model; without them every word is
+    unknown to it. ValueError for tensors that are missing, unknown or of another shape, and for tokenizers that do not
+    belong to it.
+    """
+    renamed = {names_of_2025(name) if year == 2024 else name: name for name in tensors}
+    given = {name: tensors[official] for name, official in renamed.items()}
+    keys = emage_keys(given)
+    if absent := [name for name in keys if name not in given]:
+        raise ValueError(f"missing: {', '.join(absent)}")
+    if unknown := [official for name, official in renamed.items() if name not in keys and name != POSITIONS]:
+        raise ValueError(f"unknown: {', '.join(unknown)}")
+    changes = tokenizers.plan.changes()
+    base = emage_recipe({name: tuple(value.shape) for name, value in given.items()}, year)
+    try:
+        model = Model.build(base.but(changes | {"root": changes["root"] | {"translation": base.root.translation}}))
+    except RecipeError as error:
+        raise ValueError(str(error)) from None
+    state = model.generator.state_dict()
+    if odd := list(_misfits(given, keys, state)):
+        raise ValueError("; ".join(odd))
+    for name, ours in keys.items():
+        state[ours].copy_(given[name].reshape(state[ours].shape))
+    model.body.load_state_dict(tokenizers.body.state_dict())
+    assert tokenizers.root is not None
+    model.root.load_state_dict(tokenizers.root.state_dict())
+    for table in (module for module in model.modules() if isinstance(module, Words)):
+        table.set_vocabulary(None if words is None else words.words)
+    return model.eval()
+
+
+def _misfits(given: Mapping[str, Tensor], keys: Mapping[str, str], state: Mapping[str, Tensor]) -> Iterator[str]:
+    for name, ours in keys.items():
+        got, needed = given[name], state[ours]
+        shape = (1, 1, *needed.shape) if name == "mask_embedding" else tuple(needed.shape)
+        if tuple(got.shape) != shape or got.is_floating_point() != needed.is_floating_point():
+            yield f"{name} is {tuple(got.shape)} {got.dtype}, needed {shape} {needed.dtype}"
+    table = given.get(POSITIONS)
+    if table is not None:
+        wave = positions(64, table.shape[-1], torch.zeros(()))
+        if table.ndim != 3 or table.shape[1] < 64 or not torch.allclose(table[0, :64].float(), wave, atol=1e-3):
+            yield f"{POSITIONS} is not the sinusoidal table that every release has"
 
 
 def emage_keys(official: Mapping[str, Any] | Shapes) -> dict[str, str]:

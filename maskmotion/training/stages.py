@@ -142,8 +142,8 @@ def take_tokenizers(model: Model, source: str | Path) -> None:
 
 
 def _built(section: Any) -> dict[str, Any]:
-    """A section of a recipe without what only its training reads."""
-    left: dict[str, Any] = section.model_dump(exclude={"losses", "difference", "velocity"})
+    """A section of a recipe without what only its training reads, and without what no weight depends on."""
+    left: dict[str, Any] = section.model_dump(exclude={"losses", "difference", "velocity", "translation"})
     changes = left.pop("by_part", {})
     return left | {
         f"{part}.{path}": v for part, one in changes.items() for path, v in one.items() if "loss" not in path
