@@ -54,7 +54,7 @@ def test_the_tokenizers_of_tiny_keep_the_gestures(tmp_path):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_no_codebook_collapses(small_corpus, tmp_path, seed):
-    few = {"seed": seed, "training.tokenizer.steps": 80, "training.tokenizer.validate_every": 80}
+    few = {"seed": seed, "training.tokenizer.steps": 150, "training.tokenizer.validate_every": 150}
     body = mm.train(mm.preset("tiny").but(few), small_corpus, tmp_path / "run", only=["tokenizer"]).body
     for part, use in code_use(body, [clip.motion for clip in small_corpus.train]).items():
         shares = (use.perplexity / body.codebook_size).tolist()
