@@ -17,7 +17,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Make the planted corpus, check a BEAT2 tree.", no_args_is_help=True)
+data_app = typer.Typer(
+    help="Make the planted corpus; check a BEAT2 tree; import mocap; refine motion.", no_args_is_help=True
+)
 app.add_typer(data_app, name="data")
 
 Changes = Annotated[list[str] | None, typer.Argument(help="recipe changes, path=value, e.g. masker.ratio=0.5 seed=1")]
@@ -284,6 +286,40 @@ def data_check(path: Annotated[Path, typer.Argument(help="a BEAT2 tree, e.g. PAT
     report = check(path)
     print(report.render())
     raise typer.Exit(1 if report.problems else 0)
+
+
+@data_app.command("import")
+def data_import(
+    source: Annotated[Path, typer.Argument(help="AMASS npz or BVH: a file, or a folder with its subfolders")],
+    target: Annotated[Path, typer.Argument(help="folder to write; it must not exist")],
+    kind: Annotated[
+        Literal["amass", "bvh"] | None, typer.Option(help="which files; default: those that are there")
+    ] = None,
+    parts: Annotated[
+        str | None, typer.Option(help="what to keep, e.g. upper,lower; default: what the files have")
+    ] = None,
+    joints: Annotated[Path | None, typer.Option(help="of BVH: JSON, joint of the file -> SMPL-X joint")] = None,
+    up: Annotated[Literal["y", "z"], typer.Option(help="of BVH: the vertical axis")] = "y",
+    rest: Annotated[
+        Literal["zero", "first"], typer.Option(help="of BVH: rest pose, no rotation or first frame")
+    ] = "zero",
+) -> None:
+    """Write body mocap as a tree that `train --data` takes after a whole data set; exit status 1 when files are left out.
+
+    Examples:
+
+        maskmotion data import PATH/TO/AMASS ./amass
+
+        maskmotion data import PATH/TO/trinity ./trinity --parts upper
+
+        maskmotion data import PATH/TO/mocap ./mocap --joints joints.json --up z
+    """
+    from maskmotion.data.importing import import_mocap
+
+    kept = None if parts is None else tuple(parts.split(","))
+    done = import_mocap(source, target, kind=kind, parts=kept, joints=joints, up=up, rest=rest)
+    print(done.render())
+    raise typer.Exit(1 if done.problems else 0)
 
 
 def parse_changes(changes: list[str]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,15 +149,18 @@ def _resample(matrices: Tensor, rest: Tensor, step: float) -> tuple[Tensor, Tens
     return matrices, torch.lerp(rest[before], rest[after], share)
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Every array of an npz by name. FileNotFoundError; ValueError for another or damaged file, or pickled objects."""
+def read_arrays(path: Path, only: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """Every array of an npz by name, or those of `only` that it has; the others are not looked at.
+
+    Raises FileNotFoundError; ValueError for another or damaged file, or pickled objects.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such motion file")
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path}: not an npz file (or cut short); expected a BEAT2 motion file written by numpy.savez")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {key: np.asarray(archive[key]) for key in archive.files}
+            return {key: np.asarray(archive[key]) for key in archive.files if only is None or key in only}
     except Exception as error:  # a damaged zip makes numpy and zipfile raise nearly anything
         if "allow_pickle" in str(error):
             raise ValueError(
