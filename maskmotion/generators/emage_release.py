@@ -177,8 +177,12 @@ class EmageRelease(MaskedGenerator):
     ) -> tuple[list[Float[Tensor, "B S E"]], Bool[Tensor, "B S"] | None]:
         """Keys and values of what the body hears, one a layer, and which of them are real (None: all)."""
         sound, real = self.hear["body"](conditions, frames)
-        memory = self.from_sound(sound)
-        layers = [layer.cross.remember(memory) for layer in self.listen.children() if isinstance(layer, DecoderLayer)]
+        crosses = [layer.cross for layer in self.listen.children() if isinstance(layer, DecoderLayer)]
+        if not torch.is_grad_enabled() and sound.shape[0] * sound.shape[1] > 4 * self.dim:
+            layers = [cross.remember_through(sound, self.from_sound) for cross in crosses]
+        else:
+            memory = self.from_sound(sound)
+            layers = [cross.remember(memory) for cross in crosses]
         return layers, None if bool(real.all()) else real
 
     def move(

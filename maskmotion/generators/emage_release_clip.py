@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from maskmotion.generators.emage_release import EmageRelease
     from maskmotion.sampling.clip import Speech
 
-TOGETHER = 16  # windows whose sound is encoded at once: memory stays bounded in clips of any length
+TOGETHER = 32  # windows whose sound is encoded at once: memory stays bounded in clips of any length
 Hints = tuple[Float[Tensor, "B T D"], Bool[Tensor, "B T D"]]
 
 

@@ -35,6 +35,11 @@ class Attention(nn.Module):
         """Keys and values of a memory, [B, S, 2 * dim]; worth doing once for many questions."""
         return linear(memory, self.project.weight[self.dim :], self.project.bias[self.dim :])
 
+    def remember_through(self, x: Float[Tensor, "B S F"], before: nn.Linear) -> Float[Tensor, "B S E"]:
+        """`remember(before(x))` by one product, which pays where x is narrow and long."""
+        weight, bias = self.project.weight[self.dim :], self.project.bias[self.dim :]
+        return linear(x, weight @ before.weight, weight @ before.bias + bias)
+
     def recall(
         self,
         query: Float[Tensor, "B T C"],

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from maskmotion.nn.linear import linear
 from maskmotion.shapes import Float
 
 KERNEL, LEAK = 15, 0.01
@@ -28,28 +29,21 @@ class WaveformBlock(nn.Module):
         self.past = nn.Conv1d(dim, out, KERNEL, stride, padding) if shortcut else None
         self.norm_past = nn.BatchNorm1d(out) if shortcut else None
 
-    def forward(self, x: Float[Tensor, "B C N"]) -> Float[Tensor, "B E S"]:
-        """[B, dim, N] -> [B, out, N / stride], about."""
+    def forward(self, x: Float[Tensor, "B N C"]) -> Float[Tensor, "B S E"]:
+        """[B, N, dim] -> [B, N / stride, out], about."""
         if not self.training and not torch.is_grad_enabled():
             return self._folded(x)
-        y = self.norm_leave(self.leave(F.leaky_relu(self.norm_enter(self.enter(x)), LEAK)))
-        if self.past is not None and self.norm_past is not None:
-            x = self.norm_past(self.past(x))
-        return F.leaky_relu(y + x, LEAK)
+        y = self.norm_leave(self.leave(F.leaky_relu(self.norm_enter(self.enter(x.mT)), LEAK)))
+        past = x.mT if self.past is None or self.norm_past is None else self.norm_past(self.past(x.mT))
+        return F.leaky_relu(y + past, LEAK).mT
 
     def _folded(self, x: Tensor) -> Tensor:
-        """The same with the norms in the weights, and both strided convolutions as one."""
-        weight, bias = _fold(self.enter, self.norm_enter)
-        stride, padding, out = self.enter.stride, self.enter.padding, len(bias)
-        if self.past is None or self.norm_past is None:
-            y, past = F.conv1d(x, weight, bias, stride, padding), x
-        else:
-            other, offset = _fold(self.past, self.norm_past)
-            both = F.conv1d(x, torch.cat([weight, other]), torch.cat([bias, offset]), stride, padding)
-            y, past = both[:, :out].contiguous(), both[:, out:]
-        weight, bias = _fold(self.leave, self.norm_leave)
-        y = F.conv1d(F.leaky_relu_(y, LEAK), weight, bias, 1, KERNEL // 2)
-        return F.leaky_relu_(y.add_(past), LEAK)
+        """The same with the norms in the weights and channels last in memory, where convolutions are twice as fast."""
+        y = F.leaky_relu_(_convolve(x, self.enter, self.norm_enter), LEAK)
+        y = _convolve(y, self.leave, self.norm_leave)
+        if self.past is not None and self.norm_past is not None:
+            x = _convolve(x, self.past, self.norm_past)
+        return F.leaky_relu_(y.add_(x), LEAK)
 
 
 class WaveformEncoder(nn.Module):
@@ -78,11 +72,18 @@ class WaveformEncoder(nn.Module):
 
     def forward(self, signal: Float[Tensor, "B N channels"]) -> Float[Tensor, "B S C"]:
         """[B, samples, channels] -> [B, steps, dim]."""
-        return self.blocks(signal.mT).mT
+        return self.blocks(signal)
 
 
-def _fold(convolution: nn.Conv1d, norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
-    """Weights of a convolution that also does what the norm after it does in evaluation."""
+def _convolve(x: Tensor, convolution: nn.Conv1d, norm: nn.BatchNorm1d) -> Tensor:
+    """[B, N, C] -> [B, S, E]: a convolution and the norm after it, in evaluation."""
     assert norm.running_mean is not None and norm.running_var is not None and convolution.bias is not None
     gain = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    return convolution.weight * gain[:, None, None], (convolution.bias - norm.running_mean) * gain + norm.bias
+    weight = convolution.weight * gain[:, None, None]
+    bias = (convolution.bias - norm.running_mean) * gain + norm.bias
+    stride, padding = convolution.stride[0], int(convolution.padding[0])
+    if x.shape[2] <= 2:  # so few channels that the kernel is read like a row of a matrix
+        rows = F.pad(x, (0, 0, padding, padding)).unfold(1, KERNEL, stride).flatten(2)
+        return linear(rows, weight.flatten(1), bias)
+    image, kernel = (t[:, :, None].contiguous(memory_format=torch.channels_last) for t in (x.mT, weight))
+    return F.conv2d(image, kernel, bias, (1, stride), (0, padding))[:, :, 0].mT
