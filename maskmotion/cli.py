@@ -322,6 +322,48 @@ def data_import(
     raise typer.Exit(1 if done.problems else 0)
 
 
+@data_app.command("refine")
+def data_refine(
+    source: Annotated[Path, typer.Argument(help="a BEAT2 tree")],
+    target: Annotated[Path, typer.Argument(help="folder to write; it must not exist")],
+    sigma: Annotated[
+        float | None, typer.Option(help="truncate joint rotations at so many standard deviations, e.g. 3")
+    ] = None,
+    over: Annotated[Literal["tree", "clip"], typer.Option(help="of whose rotations the deviations are")] = "tree",
+    fingers: Annotated[bool, typer.Option("--fingers", help="keep fingers within joint limits")] = False,
+    body_model: Annotated[
+        Path | None, typer.Option(help="SMPL-X npz whose mean hands the poses are relative to; BEAT2's are")
+    ] = None,
+    arkit: Annotated[Path | None, typer.Option(help="folder of ID.json or ID.csv with ARKit weights")] = None,
+    matrix: Annotated[Path | None, typer.Option(help="npy [51, 103]: weights to expressions and jaw")] = None,
+    arkit_fps: Annotated[float | None, typer.Option(help="frame rate of csv files without times", min=1)] = None,
+) -> None:
+    """Write a tree again with outliers truncated, fingers that do not bend back, or the face from ARKit weights.
+
+    Examples:
+
+        maskmotion data refine PATH/TO/tree ./refined --sigma 3
+
+        maskmotion data refine PATH/TO/tree ./refined --fingers --body-model SMPLX_NEUTRAL_2020.npz
+
+        maskmotion data refine PATH/TO/tree ./refined --arkit PATH/TO/weights --matrix mat_final.npy
+    """
+    from maskmotion.data.refining import refine_tree
+
+    done = refine_tree(
+        source,
+        target,
+        sigma=sigma,
+        over=over,
+        fingers=fingers,
+        body_model=body_model,
+        arkit=arkit,
+        matrix=matrix,
+        arkit_fps=arkit_fps,
+    )
+    print(done.render())
+
+
 def parse_changes(changes: list[str]) -> dict[str, Any]:
     """["masker.ratio=0.5", "masker=span"] -> dotted paths and values; a value is JSON, or else a plain string."""
     parsed: dict[str, Any] = {}
