@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,22 +18,13 @@ from pydantic import (
 )
 from pydantic_core import PydanticUndefined
 
+from maskmotion.paths import RecipeError, SpecProblem, plain, problems, replace
+from maskmotion.paths import diff as difference
+
 if TYPE_CHECKING:
     from maskmotion.motion.layout import BodyLayout
 
 STRICT = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-
-class RecipeError(Exception):
-    """A recipe that cannot be: every problem on a line of its own, with its path, the rule and a way out."""
-
-
-class _SpecProblem(ValueError):
-    """Problems inside one Spec, to be told with the Spec's own path in front."""
-
-    def __init__(self, problems: list[tuple[tuple[Any, ...], str]]) -> None:
-        self.problems = problems
-        super().__init__("; ".join(message for _, message in problems))
 
 
 class Spec(BaseModel, frozen=True, extra="allow"):
@@ -74,11 +64,11 @@ def resolve(kind: str, spec: Spec) -> Spec:
     try:
         model = schema(lookup(kind, spec.name))
     except RegistryError as error:
-        raise _SpecProblem([((), str(error))]) from None
+        raise SpecProblem([((), str(error))]) from None
     try:
         checked = model(**spec.arguments)
     except ValidationError as error:
-        raise _SpecProblem(_problems(error, tuple(model.model_fields))) from None
+        raise SpecProblem(problems(error, tuple(model.model_fields))) from None
     resolved = Spec(spec.name, **{field: getattr(checked, field) for field in model.model_fields})
     resolved._kind = kind
     return resolved
@@ -158,12 +148,12 @@ class Tokenizer(BaseModel):
         """The plan of one part: this one with the part's changes. RecipeError for a change that cannot be."""
         data = self.model_dump(exclude={"by_part"})
         for path, value in self.by_part.get(part, {}).items():
-            _replace(data, path, _plain(value), "a tokenizer")
+            replace(data, path, plain(value), "a tokenizer")
         try:
             return Tokenizer.model_validate(data)
         except ValidationError as error:
             where = f"tokenizer.by_part.{part}"
-            lines = [f"{where}: {'.'.join(map(str, p))}: {text}" for p, text in _problems(error, tuple(data))]
+            lines = [f"{where}: {'.'.join(map(str, p))}: {text}" for p, text in problems(error, tuple(data))]
             raise RecipeError("\n".join(lines)) from None
 
     @model_validator(mode="after")
@@ -247,7 +237,7 @@ class Recipe(BaseModel):
         try:
             return handler(value)
         except ValidationError as error:
-            lines = [f"{'.'.join(map(str, path))}: {text}" for path, text in _problems(error, tuple(cls.model_fields))]
+            lines = [f"{'.'.join(map(str, path))}: {text}" for path, text in problems(error, tuple(cls.model_fields))]
             raise RecipeError("\n".join(lines)) from None
 
     def but(self, changes: Mapping[str, Any]) -> Recipe:
@@ -263,36 +253,12 @@ class Recipe(BaseModel):
         ):
             if path.endswith(".name"):
                 _forget_defaults(self, data, path, value)
-            _replace(data, path, _plain(value))
+            replace(data, path, plain(value))
         return Recipe.model_validate(data)
 
     def diff(self, other: Recipe) -> dict[str, Any]:
         """The smallest `changes` with self.but(changes) == other."""
-        return _diff(self.model_dump(), other.model_dump())
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return value.model_dump()
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return value
-
-
-def _replace(data: dict[str, Any], path: str, value: Any, whole: str = "a recipe") -> None:
-    *parents, last = path.split(".")
-    here: Any = data
-    for depth, part in enumerate(parents):
-        if not isinstance(here, dict) or part not in here or here[part] is None:
-            where = ".".join(parents[:depth]) or whole
-            fields = ", ".join(here) if isinstance(here, dict) else "nothing"
-            raise RecipeError(f"{path}: {where} has no {part!r}{_close(part, here)}; it has: {fields}")
-        if isinstance(here[part], str) and ".".join(parents[: depth + 1]) != "name":
-            here[part] = {"name": here[part]}  # a component that an earlier change gave by its bare name
-        here = here[part]
-    if not isinstance(here, dict):
-        raise RecipeError(f"{path}: {'.'.join(parents)} is a single value, {here!r}; set it as a whole")
-    here[last] = value
+        return difference(self.model_dump(), other.model_dump())
 
 
 def _forget_defaults(recipe: Recipe, data: dict[str, Any], path: str, new_name: Any) -> None:
@@ -308,44 +274,3 @@ def _forget_defaults(recipe: Recipe, data: dict[str, Any], path: str, new_name: 
     for name, info in schema(lookup(spec._kind, spec.name)).model_fields.items():
         if info.default is not PydanticUndefined and info.default == spec.arguments[name]:
             data.pop(name, None)
-
-
-def _diff(old: Any, new: Any, path: str = "") -> dict[str, Any]:
-    if old == new:
-        return {}
-    nested = isinstance(old, dict) and isinstance(new, dict) and path
-    same_component = nested and old.get("name") == new.get("name") and old.keys() <= new.keys()
-    if path and not same_component:
-        return {path: new}
-    changes: dict[str, Any] = {}
-    for key, value in new.items():
-        below = f"{path}.{key}" if path else key
-        changes.update(_diff(old[key], value, below) if key in old else {below: value})
-    return changes
-
-
-def _problems(error: ValidationError, fields: tuple[str, ...]) -> list[tuple[tuple[Any, ...], str]]:
-    found: list[tuple[tuple[Any, ...], str]] = []
-    for problem in error.errors():
-        location = tuple(part for part in problem["loc"] if not _is_validator(part))
-        cause = problem.get("ctx", {}).get("error")
-        if isinstance(cause, _SpecProblem):
-            found += [(location + inner, message) for inner, message in cause.problems]
-            continue
-        message = problem["msg"]
-        if problem["type"] == "extra_forbidden":
-            message += f"{_close(str(location[-1]), fields)}; known: {', '.join(fields)}" if len(location) == 1 else ""
-        elif problem["type"] not in ("missing", "model_type") and not isinstance(problem["input"], Mapping):
-            message += f", got {problem['input']!r}"
-        found.append((location, message))
-    return found
-
-
-def _is_validator(part: Any) -> bool:
-    """Pydantic names the branch of a union or the validator in the location; a user's path has no such step."""
-    return (isinstance(part, str) and (part[:1].isupper() or "[" in part or "(" in part)) or part in ("float", "none")
-
-
-def _close(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known) if isinstance(known, dict | tuple) else [], n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
