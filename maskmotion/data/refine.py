@@ -17,10 +17,9 @@ _FINGERS = tuple(number for number, name in enumerate(JOINTS) if name[-1].isdigi
 _BENT = tuple(number for number in _FINGERS if "thumb" not in JOINTS[number])
 
 # Degrees from the flat hand, by the finger's joint (knuckle, middle, tip): round values of what healthy hands do by
-# themselves, written for this library. Twist and the spread of the outer joints are what a tracker may be off by.
+# themselves, written for this library. Spread is wide, and twist is free: in a published take, little fingers twist by 50.
 FLEXION = ((-15.0, 100.0), (-5.0, 120.0), (-5.0, 90.0))
-SPREAD = (30.0, 10.0, 10.0)
-TWIST = (25.0, 15.0, 15.0)
+SPREAD = (45.0, 35.0, 35.0)
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def truncate(
 
 
 def limit_fingers(poses: np.ndarray, mean_hands: np.ndarray | None = None, blend: int = BLEND) -> np.ndarray:
-    """Poses [T, 165] whose fingers, thumbs apart, bend, spread and twist no further than `FLEXION`, `SPREAD`, `TWIST`.
+    """Poses [T, 165] whose fingers, thumbs apart, bend and spread no further than `FLEXION` and `SPREAD`.
 
     Blended as in `truncate`. Axes are those of SMPL-X at rest: fingers along x, palms down, so that a left hand bends
     about -z and a right hand about +z.
@@ -133,8 +132,8 @@ def _finger_limits() -> tuple[np.ndarray, np.ndarray]:
         place = int(JOINTS[number][-1]) - 1
         bend = np.deg2rad(FLEXION[place])
         about_z = -bend[::-1] if JOINTS[number].startswith("left") else bend
-        low[number] = -np.deg2rad(TWIST[place]), -np.deg2rad(SPREAD[place]), about_z[0]
-        high[number] = np.deg2rad(TWIST[place]), np.deg2rad(SPREAD[place]), about_z[1]
+        low[number, 1:] = -np.deg2rad(SPREAD[place]), about_z[0]
+        high[number, 1:] = np.deg2rad(SPREAD[place]), about_z[1]
     return low, high
 
 
