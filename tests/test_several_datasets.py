@@ -167,6 +167,30 @@ def gradients(network: Several, batch: mm.Batch) -> set[str]:
     return {name for name, p in network.named_parameters() if p.grad is not None and bool(p.grad.any())}
 
 
+SCRIPT = """
+import os, sys, torch, maskmotion as mm
+torch.set_num_threads(1)
+few = {f"training.{stage}.{field}": value for stage in ("tokenizer", "root", "generator")
+       for field, value in (("steps", 4), ("batch_size", 8))}
+recipe = mm.preset("emage", "tiny").but(few)
+model = mm.train(recipe, ["planted-v1-small", "planted-v1-small-body-hands"], sys.argv[1], device="cpu")
+total = sum(float(v.double().abs().sum()) for v in model.state_dict().values() if v.is_floating_point())
+with open(f"{sys.argv[1]}-rank{os.environ['RANK']}.txt", "w") as file:
+    file.write(str(total))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_learn_from_several_data_sets(tmp_path, corpora):
+    from test_distributed import launch
+
+    (tmp_path / "script.py").write_text(SCRIPT)
+    launch(tmp_path / "script.py", str(tmp_path / "run"))
+    first, second = ((tmp_path / f"run-rank{rank}.txt").read_text() for rank in (0, 1))
+    assert first == second
+    assert (tmp_path / "run" / "data" / BODY_HANDS / "heads.safetensors").is_file()
+
+
 @pytest.mark.parametrize("preset", ["tiny", "emage"])
 def test_a_batch_teaches_the_shared_network_and_its_own_heads_only(preset, recipe, corpora):
     recipe = recipe if preset == "tiny" else mm.preset("emage", "tiny")

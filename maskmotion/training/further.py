@@ -16,6 +16,7 @@ from maskmotion.interfaces import Generator
 from maskmotion.tokenizers.body import BodyTokenizer
 from maskmotion.tokenizers.pretrained import TokenizerPlan, Tokenizers
 from maskmotion.training.checkpoint import RunError, read_tensors, write_tensors
+from maskmotion.training.runs import Run
 
 FOLDER, HEADS = "data", "heads.safetensors"
 
@@ -29,6 +30,7 @@ class Further:
     def __init__(self, recipe: Recipe, corpus: Corpus, generator: Generator, run: Path) -> None:
         self.corpus, self.name = corpus, folder_name(corpus)
         self.stage, self.folder = f"tokenizer/{self.name}", run / FOLDER / self.name
+        self.learning = generator.stages
         passes = getattr(generator, "passes", ())
         if not corpus.contents.audio and all(one.speech for one in passes):
             raise RecipeError(
@@ -50,11 +52,11 @@ class Further:
         if heads is not None:
             write_tensors(self.folder / HEADS, heads.state_dict())
 
-    def load(self, heads: nn.Module) -> None:
-        """Read back what has been saved; nothing where nothing has."""
-        if self.folder.is_dir():
+    def load(self, heads: nn.Module, run: Run) -> None:
+        """Read back what the stages that are done have saved."""
+        if run.done(self.stage):
             self.body.load_state_dict(Tokenizers.from_pretrained(self.folder).body.state_dict())
-        if (self.folder / HEADS).is_file():
+        if (self.folder / HEADS).is_file() and any(run.done(stage) for stage in self.learning):
             heads.load_state_dict(read_tensors(self.folder / HEADS)[0])
 
 
@@ -85,13 +87,13 @@ def add_further(recipe: Recipe, corpora: Sequence[Corpus], generator: Generator,
     return [Further(recipe, corpus, generator, run) for corpus in corpora[1:]]
 
 
-def several(generator: Generator, further: Sequence[Further]) -> Several | None:
-    """The generator with the tokenizers and heads of further data sets, as far as they have been saved; None without any."""
+def several(generator: Generator, further: Sequence[Further], run: Run) -> Several | None:
+    """The generator with the tokenizers and heads of further data sets, as far as the run has them; None without any."""
     if not further:
         return None
     network = Several(generator, {one.name: one.body for one in further})
     for one, heads in zip(further, network.heads, strict=True):
-        one.load(heads)
+        one.load(heads, run)
     return network
 
 

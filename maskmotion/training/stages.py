@@ -86,7 +86,7 @@ def train(
         take_tokenizers(model, tokenizer)
         place.state["done"] = ["tokenizer", "root"]
     features = FeatureCache(default_folder() if cache is None else cache)
-    work = _Work(model, corpora[0], further, several(model.generator, further), features, place, device, show)
+    work = _Work(model, corpora[0], further, several(model.generator, further, place), features, place, device, show)
     with torch.random.fork_rng():
         for stage in stages:
             if not place.done(stage) and (only is None or stage.split("/")[0] in only):
