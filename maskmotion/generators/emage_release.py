@@ -37,8 +37,8 @@ class EmageRelease(MaskedGenerator):
     others. Roles follow from the conditioners' names: one that begins with `face_` or `body_` is heard there alone; one
     that ends in `speaker` or `words` is that, everything else is sound.
 
-    The three releases differ; the switches are off where a release has a flaw (facts of the release in section 5.3 of
-    the notes in docs/presets/emage-release.md).
+    The three releases differ, which the switches say; those of flaws are off by default. 2025 is `emage_audio` on the
+    hub, 2024 the scripts' text and audio models.
 
     Args:
         dim: width. features: width of hints and sound. heads: of every attention. dropout: in transformer and positions.
