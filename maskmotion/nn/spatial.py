@@ -28,7 +28,8 @@ class SpatialEncoder(nn.Module):
         super().__init__()
         if layers < 1:
             raise ValueError(f"layers must be at least 1, got {layers}")
-        self.joint = nn.Linear(6, dim)
+        # a projection of its own for each joint: through a shared one, what the class token reads would be a mean of joints
+        self.joint = nn.Parameter(torch.randn(NUM_JOINTS, 6, dim) * 6**-0.5)
         self.ground = nn.Linear(_GROUND.stop - _GROUND.start, dim)
         self.mask_embedding = nn.Parameter(torch.randn(dim) * dim**-0.5)
         self.positions = nn.Parameter(torch.randn(NUM_JOINTS + 2, dim) * dim**-0.5)
@@ -41,7 +42,8 @@ class SpatialEncoder(nn.Module):
 
     def forward(self, motion: Float[Tensor, "B T D"], hidden: Bool[Tensor, "B T D"]) -> Float[Tensor, "B T C"]:
         """[B, T, D] -> [B, T, dim]; values under `hidden` have no effect."""
-        joints = self.joint(motion[..., ROTATIONS].unflatten(-1, (NUM_JOINTS, 6)))
+        rotations = motion[..., ROTATIONS].unflatten(-1, (NUM_JOINTS, 6))
+        joints = torch.einsum("btji,jic->btjc", rotations, self.joint)
         tokens = torch.cat([joints, self.ground(motion[..., _GROUND])[..., None, :]], dim=-2)
         masked = hidden[..., ROTATIONS].unflatten(-1, (NUM_JOINTS, 6)).any(-1)
         masked = torch.cat([masked, hidden[..., _GROUND].any(-1, keepdim=True)], dim=-1)
