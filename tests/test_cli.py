@@ -46,7 +46,10 @@ def test_changes_are_json_or_plain_strings():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["train", "tiyn"], "no preset named 'tiyn'; known: emage, emage-2024-audio, emage-2024-text, emage-release, tiny; did you mean 'tiny'?"),
+        (
+            ["train", "tiyn"],
+            "no preset named 'tiyn'; known: emage, emage-2024-audio, emage-2024-text, emage-release, tiny; did you mean 'tiny'?",
+        ),
         (["train", "tiny", "masker.ratoi=1"], "masker.ratoi: Extra inputs are not permitted; did you mean 'ratio'?"),
         (["train", "tiny", "--data", "/no/such/folder"], "no data at /no/such/folder"),
         (["generate", "/no/such/run", "a.wav", "b.npz"], "no folder /no/such/run"),

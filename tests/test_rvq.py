@@ -7,7 +7,6 @@ import torch
 from test_quantizers import clusters, trained
 
 from maskmotion.quantizers import RVQ, VQ
-from maskmotion.quantizers.codebook import Codebook
 
 
 def motion_like(rows: int, dim: int, seed: int = 0) -> torch.Tensor:
@@ -223,11 +222,3 @@ def test_the_output_uses_the_codes_from_before_the_batch():
     old = sum(table[index] for table, index in zip(before, out.codes[0].unbind(1)))
     assert torch.allclose(out.latents[0], old, atol=1e-5)
     assert not torch.allclose(quantizer.codebooks[0].codes, before[0], atol=1e-3)
-
-
-def test_choosing_is_the_same_with_memory_that_is_reused():
-    torch.manual_seed(0)
-    book, scratch = Codebook(6, 16), torch.full((700, 16), torch.nan)
-    book.codes.copy_(torch.randn(16, 6))
-    latents = clusters()[0]
-    assert torch.equal(book.choose(latents, scratch=scratch), book.choose(latents))

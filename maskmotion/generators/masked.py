@@ -198,7 +198,9 @@ class MaskedGenerator(Generator):
             start += len(mine)
             own = {part: _token_rows(target, rows[one.name]) for part, target in targets.items()}
             part_losses = self.losses(batch.rows(rows[one.name]), _rows(prediction, mine), own, hidden[mine])
-            losses |= {f"{one.name}/{name}": one.weight * value for name, value in part_losses.items() if name in one.losses}
+            losses |= {
+                f"{one.name}/{name}": one.weight * value for name, value in part_losses.items() if name in one.losses
+            }
         return losses
 
     def _semantic_loss(self, batch: Batch, conditions: Mapping[str, Condition], rows: Mapping[str, Tensor]) -> Tensor:

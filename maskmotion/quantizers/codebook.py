@@ -9,6 +9,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from maskmotion.nn.linear import linear
 from maskmotion.shapes import Float, Int
 
 Learning = Literal["ema", "gradient"]
@@ -52,17 +53,14 @@ class Codebook(nn.Module):
         self.register_buffer("started", torch.tensor(learning == "gradient"))
 
     @torch.no_grad()
-    def choose(
-        self, latents: Float[Tensor, "M C"], temperature: float = 0.0, scratch: Float[Tensor, "_ K"] | None = None
-    ) -> Int[Tensor, " M"]:
+    def choose(self, latents: Float[Tensor, "M C"], temperature: float = 0.0) -> Int[Tensor, " M"]:
         """Index of the closest code to each latent (Euclidean; ties go to the lower index).
 
         temperature: above 0, argmax of -distance^2 / temperature + Gumbel noise, so that a code is drawn with probability
-        softmax(-distance^2 / temperature). scratch: memory for the distances, worth reusing from layer to layer.
+        softmax(-distance^2 / temperature).
         """
         codes = self.codes.detach()
-        out = None if scratch is None else scratch[: len(latents)]
-        distance = torch.addmm(codes.square().sum(1), latents, codes.T, alpha=-2, out=out)
+        distance = linear(latents, -2 * codes, codes.square().sum(1))  # but for the latents' own length
         if temperature > 0:
             gumbel = torch.empty_like(distance).exponential_().log_()  # minus a Gumbel variable
             distance = distance.div_(temperature).add_(gumbel)

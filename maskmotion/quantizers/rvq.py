@@ -108,7 +108,6 @@ class RVQ(Quantizer):
     @torch.no_grad()
     def _code(self, flat: Tensor, kept: Tensor | None, learns: bool) -> _Coded:
         residual, pull = flat.clone(), torch.zeros_like(flat) if learns else None
-        scratch = flat.new_empty(len(flat), self.codebook_size)  # fresh memory at every layer costs a third of the time
         codes, errors, dead, seen = [], [], [], []
         later = self.shared or self.learning == "gradient"  # codebooks that must not move before all layers are coded
         for number, book in enumerate(self.codebooks):
@@ -116,7 +115,7 @@ class RVQ(Quantizer):
             left = residual if rows is None else residual[rows]
             if self.training:
                 book.start(left)
-            index = book.choose(left, self.temperature if self.training else 0.0, scratch)
+            index = book.choose(left, self.temperature if self.training else 0.0)
             vectors = book.codes.index_select(0, index)
             if self.training and later:
                 seen.append((left.clone(), index))
