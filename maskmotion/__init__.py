@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from maskmotion.config import Body, Recipe, RecipeError, Root, Spec, Tokenizer, Training
     from maskmotion.data.corpus import Corpus, open_corpus
-    from maskmotion.generators.masked import MaskedGenerator, Pass
+    from maskmotion.generators.masked import MaskedGenerator
+    from maskmotion.generators.passes import Pass
     from maskmotion.interfaces import Conditioner, Extractor, Generator, MaskContext, Masker, Quantizer
     from maskmotion.model import Model
     from maskmotion.plugins import PluginError, hookimpl
@@ -35,7 +36,8 @@ _HOMES = {
     "registry": ("register", "unregister", "lookup", "names", "RegistryError"),
     "plugins": ("hookimpl", "PluginError"),
     "interfaces": ("Quantizer", "Masker", "Conditioner", "Generator", "MaskContext", "Extractor"),
-    "generators.masked": ("MaskedGenerator", "Pass"),
+    "generators.masked": ("MaskedGenerator",),
+    "generators.passes": ("Pass",),
     "sampling.hints": ("Hints",),
     "types": ("Batch", "Condition", "Quantized", "Prediction", "Window", "Clip", "Word"),
     "data.corpus": ("Corpus", "open_corpus"),

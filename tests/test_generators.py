@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import maskmotion as mm
-from maskmotion.generators.masked import token_errors
+from maskmotion.generators.passes import token_errors
 from maskmotion.losses import code_losses, layer_weights, semantic_loss
 from maskmotion.motion.layout import SMPLX
 from maskmotion.strategies import Random, attention_scores

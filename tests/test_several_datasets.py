@@ -11,7 +11,7 @@ import maskmotion as mm
 from maskmotion.data.contents import Contents, read_contents, write_contents
 from maskmotion.data.turns import Turns
 from maskmotion.data.windows import WindowDataset
-from maskmotion.generators.masked import without_speech
+from maskmotion.generators.passes import without_speech
 from maskmotion.generators.several import Several
 from maskmotion.motion.layout import SMPLX
 from maskmotion.training.further import plan_for

@@ -2,7 +2,8 @@
 
 from maskmotion.generators.emage import Emage
 from maskmotion.generators.emage_release import EmageRelease
-from maskmotion.generators.masked import MaskedGenerator, Pass
+from maskmotion.generators.masked import MaskedGenerator
+from maskmotion.generators.passes import Pass
 from maskmotion.generators.tiny import Tiny
 
 __all__ = ["Emage", "EmageRelease", "MaskedGenerator", "Pass", "Tiny"]

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskmotion.generators.masked import MaskedGenerator, Pass
+from maskmotion.generators.masked import MaskedGenerator
+from maskmotion.generators.passes import Pass
 from maskmotion.interfaces import Conditioner, Masker
 from maskmotion.nn.content_rhythm import ContentRhythm
 from maskmotion.nn.spatial import CrossDecoder, SpatialEncoder, TemporalAttention

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from maskmotion.generators.emage_release_parts import FACE, ReleaseHead, ReleaseHearing, fit, released_losses
-from maskmotion.generators.masked import MaskedGenerator, Pass
+from maskmotion.generators.masked import MaskedGenerator
+from maskmotion.generators.passes import Pass
 from maskmotion.interfaces import Conditioner, Generator, Masker
 from maskmotion.nn.linear import Linear, Mlp
 from maskmotion.nn.motion import MotionEncoder

@@ -4,48 +4,28 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from maskmotion.generators.passes import (
+    GENERATION_AND_MASKER,
+    Pass,
+    choose,
+    divide,
+    prediction_rows,
+    token_errors,
+    token_rows,
+    without_speech,
+)
 from maskmotion.interfaces import Conditioner, Generator, MaskContext, Masker
-from maskmotion.losses import code_losses, layer_weights, semantic_loss, weighted_mean
+from maskmotion.losses import semantic_loss, weighted_mean
 from maskmotion.rng import Rng
 from maskmotion.shapes import Bool, Float
 from maskmotion.strategies import attention_scores
 from maskmotion.tokenizers.body import BodyTokenizer
 from maskmotion.types import Batch, Condition, Prediction, Quantized, Window
-
-
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Pass:
-    """One masked prediction in a step.
-
-    mask: "seed" hides everything but the seed frames (the generation mask), "masker" what the masker says.
-    speech: False: the body may not hear it (EMAGE's masked-gesture path). share: of the batch's rows; passes with a
-    share below 1 divide the batch between them. weight: of the pass's losses. losses: which of them it has.
-    """
-
-    name: str
-    mask: Literal["seed", "masker"] = "masker"
-    speech: bool = True
-    share: float = 1.0
-    weight: float = 1.0
-    losses: tuple[Literal["codes", "latents", "face_codes"], ...] = ("codes", "latents")
-
-
-def without_speech(passes: tuple[Pass, ...]) -> tuple[Pass, ...]:
-    """The passes that hear nothing; those that divided a batch with others now divide all of it."""
-    left = [one for one in passes if not one.speech]
-    shared = sum(one.share for one in left if one.share < 1)
-    return tuple(replace(one, share=one.share / shared) if one.share < 1 else one for one in left)
-
-
-GENERATION_AND_MASKER = (Pass("seed", "seed", share=0.5), Pass("speech", "masker", share=0.5))
 
 
 class MaskedGenerator(Generator):
@@ -122,7 +102,7 @@ class MaskedGenerator(Generator):
             int(torch.randint(2**62, ()))
         )  # follows the global state, so resume is exact
         passes = without_speech(self.passes) if batch.silent else self.passes
-        rows = _divide(passes, batch.motion.shape[0], batch.motion.device)
+        rows = divide(passes, batch.motion.shape[0], batch.motion.device)
         masks = {one.name: self.mask(one, batch, conditions, rows[one.name], progress, rng, teacher) for one in passes}
         if batch.known is not None:
             masks = {name: mask | ~batch.known[rows[name], None] for name, mask in masks.items()}
@@ -196,8 +176,8 @@ class MaskedGenerator(Generator):
         for one in passes:
             mine = torch.arange(start, start + len(rows[one.name]), device=hidden.device)
             start += len(mine)
-            own = {part: _token_rows(target, rows[one.name]) for part, target in targets.items()}
-            part_losses = self.losses(batch.rows(rows[one.name]), _rows(prediction, mine), own, hidden[mine])
+            own = {part: token_rows(target, rows[one.name]) for part, target in targets.items()}
+            part_losses = self.losses(batch.rows(rows[one.name]), prediction_rows(prediction, mine), own, hidden[mine])
             losses |= {
                 f"{one.name}/{name}": one.weight * value for name, value in part_losses.items() if name in one.losses
             }
@@ -282,52 +262,6 @@ class MaskedGenerator(Generator):
             if decode == "latents" or self.body.num_layers == 0:
                 latents[part] = prediction.latents[part].sum(dim=2)
             else:
-                codes = _choose(prediction.logits[part], temperature, rng)
+                codes = choose(prediction.logits[part], temperature, rng)
                 latents[part] = self.body[part].quantizer.embed(codes).sum(dim=2)
         return latents
-
-
-def token_errors(
-    prediction: Prediction, target: Quantized, part: str, norm: Literal["l1", "l2"] = "l2"
-) -> dict[str, Tensor]:
-    """[B, N] class loss (layers weighted by 1 / (q + 1)) and latent error (in units of the target's spread)."""
-    errors = {}
-    if target.codes.shape[-1]:
-        losses = code_losses(prediction.logits[part], target.codes)
-        errors["codes"] = losses @ layer_weights(losses.shape[-1], losses)
-    predicted = prediction.latents[part].sum(dim=2)
-    missed, spread = predicted - target.latents, target.latents.var().clamp(min=1e-6)
-    errors["latents"] = missed.square().mean(-1) / spread if norm == "l2" else missed.abs().mean(-1) / spread.sqrt()
-    return errors
-
-
-def _choose(logits: Tensor, temperature: float, rng: Rng | None) -> Tensor:
-    if temperature == 0 or rng is None:
-        return logits.argmax(-1)
-    noise = rng.gumbel(*logits.shape[1:]).to(logits)
-    return (logits / temperature + noise).argmax(-1)
-
-
-def _divide(passes: tuple[Pass, ...], rows: int, device: torch.device) -> dict[str, Tensor]:
-    """Rows of each pass: all of them, or consecutive shares of the (shuffled) batch."""
-    divided, used = {}, 0.0
-    for one in passes:
-        if one.share >= 1:
-            divided[one.name] = torch.arange(rows, device=device)
-            continue
-        first, used = round(used * rows), used + one.share
-        divided[one.name] = torch.arange(first, min(rows, round(used * rows)), device=device)
-    if used > 1 + 1e-6:
-        raise ValueError(f"shares of passes below 1 must sum to at most 1, got {used:g}")
-    return divided
-
-
-def _rows(prediction: Prediction, index: Tensor) -> Prediction:
-    return Prediction(
-        logits={part: value[index] for part, value in prediction.logits.items()},
-        latents={part: value[index] for part, value in prediction.latents.items()},
-    )
-
-
-def _token_rows(target: Quantized, index: Tensor) -> Quantized:
-    return Quantized(target.latents[index], target.codes[index], target.loss, target.perplexity)

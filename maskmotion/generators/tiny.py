@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from maskmotion.generators.masked import GENERATION_AND_MASKER, MaskedGenerator, Pass
+from maskmotion.generators.masked import MaskedGenerator
+from maskmotion.generators.passes import GENERATION_AND_MASKER, Pass
 from maskmotion.interfaces import Conditioner, Masker
 from maskmotion.nn.convolution import Conv
 from maskmotion.nn.transformer import Attention, Block, positions
