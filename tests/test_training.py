@@ -259,3 +259,10 @@ def test_tiny_halves_its_losses_on_the_planted_corpus(tmp_path, small_corpus):
     for stage, name in (("tokenizer", "upper/reconstruction"), ("generator", "speech/latents")):
         losses = [row["losses"][name] for row in rows if row["stage"] == stage]
         assert losses[-1] < 0.5 * losses[0]
+
+
+def test_the_tokenizers_are_frozen_after_every_stage(quick_recipe, small_corpus, tmp_path):
+    few = {f"training.{stage}.steps": 1 for stage in quick_recipe.training}
+    model = mm.train(quick_recipe.but(few), small_corpus, tmp_path / "run")
+    assert not any(weight.requires_grad for weight in model.body.parameters())
+    assert any(weight.requires_grad for weight in model.generator.parameters())

@@ -174,6 +174,7 @@ def _train_stage(work: _Work, stage: str) -> None:
     )
     learner.load_state_dict(best.state_dict())
     learner.requires_grad_(not isinstance(learner, BodyTokenizer))
+    work.model.body.requires_grad_(False)  # the generator holds the tokenizers, and its next stage must not move them
 
 
 def _windows(
