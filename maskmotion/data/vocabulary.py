@@ -15,7 +15,7 @@ PAD, SOS, EOS, UNK = range(4)
 class Vocabulary:
     """Words in the order of the rows of a word table, after the four special ones of EMAGE and SemTalk.
 
-    Raises ValueError for words that do not begin with `SPECIAL`, that are no text, or that stand twice.
+    Raises ValueError for words that do not begin with `SPECIAL`, or that stand twice.
     """
 
     words: tuple[str, ...]
@@ -23,8 +23,6 @@ class Vocabulary:
     def __post_init__(self) -> None:
         if self.words[:4] != SPECIAL:
             raise ValueError(f"a vocabulary begins with {', '.join(SPECIAL)}, got {list(self.words[:4])}")
-        if odd := [word for word in self.words if not isinstance(word, str)]:
-            raise ValueError(f"a vocabulary holds words (text), in the order of their index; got {odd[0]!r}")
         if len(self._indices) < len(self.words):
             twice = next(word for index, word in enumerate(self.words) if self._indices[word] != index)
             raise ValueError(f"a vocabulary holds each word once, {twice!r} stands in it twice")
@@ -44,6 +42,8 @@ class Vocabulary:
             raise ValueError(f"{path}: not a JSON file ({error})") from None
         if not isinstance(found, dict) or not isinstance(found.get("words"), list):
             raise ValueError(f'{path}: a vocabulary is {{"words": [...]}}, the words in the order of their index')
+        if odd := [word for word in found["words"] if not isinstance(word, str)]:
+            raise ValueError(f"{path}: a vocabulary holds words (text), in the order of their index; got {odd[0]!r}")
         try:
             return cls(tuple(found["words"]))
         except ValueError as error:
