@@ -30,6 +30,7 @@ def maskmotion_register(register: Callable[[str, Any], Any]) -> None:
         "speech": conditioners.Speech,
         "transcript": conditioners.Transcript,
         "speaker": conditioners.Speaker,
+        "aligned": conditioners.Aligned,
         "waveform": conditioners.Waveform,
         "words": conditioners.Words,
         "tiny": generators.Tiny,

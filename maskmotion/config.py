@@ -75,20 +75,23 @@ def resolve(kind: str, spec: Spec) -> Spec:
 
 
 def build(spec: Spec, **given: Any) -> Any:
-    """Construct the component that a checked Spec describes; `given` are the collaborators the library supplies."""
+    """Construct the component that a checked Spec describes; `given` are the collaborators the library supplies.
+
+    What is nested in it may ask for them too.
+    """
     from maskmotion.registry import lookup
 
     cls = lookup(spec._kind, spec.name)
-    arguments = {name: _built(value) for name, value in spec.arguments.items()}
+    arguments = {name: _built(value, given) for name, value in spec.arguments.items()}
     return cls(**{name: value for name, value in given.items() if name in cls.given}, **arguments)
 
 
-def _built(value: Any) -> Any:
+def _built(value: Any, given: Mapping[str, Any]) -> Any:
     """Nested Specs (a conditioner that holds another) become components."""
     if isinstance(value, Spec):
-        return build(value)
+        return build(value, **given)
     if isinstance(value, Mapping):
-        return {key: _built(item) for key, item in value.items()}
+        return {key: _built(item, given) for key, item in value.items()}
     return value
 
 

@@ -160,6 +160,8 @@ class Conditioner(nn.Module, ABC):
     """Audio features this conditioner reads; the data set computes them once a recording."""
     reads_audio: bool = False
     """True for a conditioner that learns from the waveform itself: batches then carry `audio`."""
+    levels: tuple[str, ...] = ()
+    """Names in `Condition.levels`; alignment with motion listens to "low" and "high"."""
 
     @abstractmethod
     def forward(self, batch: Batch) -> Condition:

@@ -44,7 +44,7 @@ class Model(nn.Module):
             generator = build(
                 recipe.generator,
                 body=body,
-                conditioners={name: build(spec) for name, spec in recipe.conditioners.items()},
+                conditioners={name: build(spec, body=body) for name, spec in recipe.conditioners.items()},
                 masker=None if recipe.masker is None else build(recipe.masker),
                 seed_frames=recipe.body.seed_frames,
             )

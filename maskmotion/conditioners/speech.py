@@ -88,6 +88,8 @@ class Speech(Conditioner):
         high: the same.
     """
 
+    levels = ("low", "high")
+
     def __init__(self, checkpoint: str = "facebook/hubert-large-ls960-ft", low: int = 11, high: int = -1) -> None:
         super().__init__()
         self.extractor = HubertLayers(checkpoint, low, high)
