@@ -6,12 +6,14 @@ import functools
 from collections.abc import Callable
 
 import pytest
-from cases import GOLDEN
+from cases import GOLDEN, present, read_json
 from official_files import LAYERS, SIZES, emage_shapes, rvq_shapes, write_bin, write_emage_folder
 from recipe import echomask_weights, emage_vq_weights, semtalk_weights
+from torch import Tensor
 
 from maskmotion.tokenizers.pretrained import Tokenizers
 from maskmotion.training.convert import convert
+from maskmotion.training.official import other_network
 
 Converted = Callable[[str], Tokenizers]
 
@@ -54,3 +56,13 @@ def rvq_tokenizers(tmp_path_factory) -> Converted:
         return Tokenizers.from_pretrained(folder / "converted")
 
     return of
+
+
+@pytest.fixture(scope="session")
+def echomask_network() -> dict[str, Tensor]:
+    """Every weight of EchoMask's main network that its release uses, by official name; a quarter of a billion numbers."""
+    file = "echomask_statedict_keys.json"
+    shapes = {name: tuple(shape) for name, shape in present(read_json(file), "echomask", file).items()}
+    network = other_network(shapes)
+    assert network is not None
+    return echomask_weights({name: shape for name, shape in shapes.items() if not network.is_dead(name)})

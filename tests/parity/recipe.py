@@ -65,12 +65,16 @@ def emage_vq_weights(shapes: Shapes, tag: str, part: str) -> dict[str, Tensor]:
 
 
 def echomask_weights(shapes: Shapes) -> dict[str, Tensor]:
-    """Weights of EchoMask's tokenizers: codebooks are standard normal."""
+    """Weights of EchoMask's networks: codebooks are standard normal, tables of positions are left out."""
     weights = {}
     for name, shape in shapes.items():
+        if name.endswith(".pe"):
+            continue
         drawn = normals(name, shape)
         if name.endswith("codebook"):
             weights[name] = _tensor(drawn)
+        elif name.endswith("fusion_weights"):
+            weights[name] = _tensor(0.33 + 0.1 * drawn)
         elif len(shape) > 1:
             weights[name] = _tensor(drawn.astype(np.float32) / np.float32(np.sqrt(math.prod(shape[1:]))))
         else:
