@@ -25,6 +25,7 @@ def maskmotion_register(register: Callable[[str, Any], Any]) -> None:
         "span": strategies.Span,
         "loss_based": strategies.LossBased,
         "speech_queried": strategies.SpeechQueried,
+        "oracle": strategies.Oracle,
         "mel": conditioners.Mel,
         "rhythm": conditioners.Rhythm,
         "speech": conditioners.Speech,

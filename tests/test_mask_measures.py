@@ -164,6 +164,15 @@ def test_masks_on_distractors_are_told() -> None:
     assert result.distractor_lift > 10
 
 
+@given(seeds)
+@settings(max_examples=30, deadline=None)
+def test_the_run_length_is_the_mean_number_of_hidden_frames_in_a_row(seed: int) -> None:
+    data = windows(20, seed)
+    mask = hide(data["scores"], data["valid"])
+    runs = [len(run) for row in (mask & data["valid"]).tolist() for run in "".join(" X"[h] for h in row).split()]
+    assert measure(data, mask, 7).result().run_length == pytest.approx(sum(runs) / len(runs))
+
+
 def test_the_interval_over_clips_is_wider_for_windows_that_repeat_their_clip() -> None:
     data = windows(12, 3)
     repeated = {key: value.repeat_interleave(20, 0) for key, value in data.items()}

@@ -14,7 +14,7 @@ from maskmotion.data.features import FeatureCache, default_folder
 from maskmotion.data.windows import WindowDataset
 from maskmotion.evaluation.beat import audio_beats, beat_constancy
 from maskmotion.evaluation.diversity import l1_diversity, windows
-from maskmotion.evaluation.extractor import FeatureExtractor, train_extractor
+from maskmotion.evaluation.extractor import DOWNSAMPLE, FeatureExtractor, train_extractor
 from maskmotion.evaluation.feet import foot_sliding
 from maskmotion.evaluation.fgd import fgd
 from maskmotion.evaluation.latents import semantic_latent_error
@@ -102,7 +102,7 @@ class Bench:
         """Measures of a model: its generated motion, its masks, its latent error where there is meaning."""
         values = self.motion_measures(self.generate(model))
         data = self.windows(model)
-        quality: MaskResult | None = mask_quality(model.generator, 1.0, data)
+        quality: MaskResult | None = mask_quality(model.generator, 1.0, data, seed=model.recipe.seed)
         if quality is not None:
             values |= {
                 "lift": quality.lift,
@@ -112,6 +112,7 @@ class Bench:
                 "auroc": quality.auroc,
                 "auroc_within": quality.auroc_within,
                 "distractor_lift": quality.distractor_lift,
+                "run_length": quality.run_length,
             }
         if self.planted:
             values["latent_error"] = semantic_latent_error(model.generator, data)
@@ -135,7 +136,11 @@ class Bench:
             "frozen first frame": [motion[:1].expand(len(motion), -1) for motion in truth],
             "noise on ground truth": shuffled,
         }
-        return {name: self.motion_measures(motions) for name, motions in rows.items()}
+        measured = {name: self.motion_measures(motions) for name, motions in rows.items()}
+        halves = truth[::2], truth[1::2]
+        if min(sum(map(len, half)) for half in halves) >= 2 * DOWNSAMPLE:  # two features a side
+            measured["one half of the truth against the other"] = {"fgd": float(fgd(self.extractor, *halves))}
+        return measured
 
     @torch.no_grad()
     def generate(self, model: Model) -> list[Float[Tensor, "_ D"]]:

@@ -59,6 +59,7 @@ def _ratio(numerator: Any, denominator: Any) -> np.ndarray:
 _COUNTS = (
     "valid",
     "hidden",
+    "runs",
     "semantic",
     "hits",
     "attainable",
@@ -84,6 +85,7 @@ class MaskResult:
     auroc_within: pairs of frames of one window in the right order / all such pairs; each window weighs as many as it
     has pairs of a semantic and another frame, windows of one kind nothing.
     distractor_share: share of hidden frames that are distractors; distractor_lift: that / the distractors' base rate.
+    run_length: mean number of hidden frames in a row; what a span masker has to match.
     """
 
     windows: int
@@ -104,6 +106,7 @@ class MaskResult:
     auroc_within: float
     distractor_share: float
     distractor_lift: float
+    run_length: float
 
 
 def _measures(sums: np.ndarray) -> dict[str, Any]:
@@ -129,6 +132,7 @@ def _measures(sums: np.ndarray) -> dict[str, Any]:
         "auroc_within": _ratio(counts["concordant"], counts["pairs"]),
         "distractor_share": share,
         "distractor_lift": _ratio(share, _ratio(counts["distractor"], counts["valid"])),
+        "run_length": _ratio(counts["hidden"], counts["runs"]),
     }
 
 
@@ -182,6 +186,7 @@ class MaskQuality:
         counts |= {
             "valid": _count(valid),
             "hidden": _count(hidden),
+            "runs": _count(hidden & ~torch.nn.functional.pad(hidden, (1, 0))[:, :-1]),
             "semantic": _count(positive),
             "hits": _count(hidden & positive),
             "attainable": np.minimum(_count(hidden), _count(positive)),

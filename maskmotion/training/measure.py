@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from maskmotion.interfaces import Generator, MaskContext
+from maskmotion.types import Batch
 
 if TYPE_CHECKING:
     from maskmotion.data.windows import WindowDataset
+
+_FOLLOWED = ("lift", "auroc", "auroc_within")  # of the masker, at every validation
 
 
 def measure_losses(network: nn.Module, progress: float, dataset: WindowDataset) -> dict[str, float]:
@@ -35,29 +39,37 @@ def measure_tokenizer(network: nn.Module, progress: float, dataset: WindowDatase
     return values | flat({part: use_of(torch.cat(rows), network.codebook_size) for part, rows in codes.items()})
 
 
-def measure_generator(network: nn.Module, progress: float, dataset: WindowDataset) -> dict[str, float]:
-    """Losses under the generation mask, the same question for every strategy, and the masker's lift where meanings are known."""
+def measure_generator(network: nn.Module, progress: float, dataset: WindowDataset, seed: int = 0) -> dict[str, float]:
+    """Losses under the generation mask, the same question for every strategy, and how its masks and scores find meaning.
+
+    lift, auroc and auroc_within where meanings are known; `seed`: of the masker's chance.
+    """
     assert isinstance(network, Generator)
     validate = getattr(network, "validate", None)
     if validate is None:
         return measure_losses(network, progress, dataset)
     values = _mean_losses(dataset, network, validate)
-    quality = mask_quality(network, progress, dataset)
-    return values if quality is None else values | {"lift": quality.lift}
+    quality = mask_quality(network, progress, dataset, seed=seed)
+    return values if quality is None else values | {key: getattr(quality, key) for key in _FOLLOWED}
 
 
-def mask_quality(network: Generator, progress: float, dataset: WindowDataset, size: int = 32) -> Any:
-    """How well the masker's frames hit the semantic ones, with this network as teacher.
+def mask_quality(network: Generator, progress: float, dataset: WindowDataset, size: int = 32, seed: int = 0) -> Any:
+    """How well the masker's frames hit the semantic ones, with this network as teacher; `seed`: of the masker's chance.
 
     None where that has no answer: without a masker, without labels, and where no frame is semantic.
     """
+    return quality_of(network, progress, dataset.batches(size), seed)
+
+
+def quality_of(network: Generator, progress: float, batches: Iterable[Batch], seed: int = 0) -> Any:
+    """As `mask_quality`, on any batches of windows."""
     from maskmotion.evaluation.masks import MaskQuality, semantic_frames
 
     if network.masker is None:
         return None
     device = next(network.parameters()).device
-    quality, rng = MaskQuality(), torch.Generator().manual_seed(0)
-    for batch in dataset.batches(size):
+    quality, rng = MaskQuality(), torch.Generator().manual_seed(seed)
+    for batch in batches:
         if "semantic" not in batch.labels:
             return None
         batch = batch.to(device)

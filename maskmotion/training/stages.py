@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,6 @@ def _learner(work: _Work, stage: str, own: Further | None) -> tuple[nn.Module, A
         model.root.set_statistics(motions)
         return model.root, measure_losses
     if work.several is None:
-        return model.generator, measure_generator
+        return model.generator, partial(measure_generator, seed=model.recipe.seed)
     work.several.freeze()
-    return work.several, lambda network, *rest: measure_generator(network.generator, *rest)
+    return work.several, lambda network, *rest: measure_generator(network.generator, *rest, seed=model.recipe.seed)
