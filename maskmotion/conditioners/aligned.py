@@ -116,8 +116,8 @@ class Aligned(Conditioner):
         """Part (or "joint") -> the queries at their start ("queries"), after each level, and at their end ("aligned")."""
         return self._listen(self._heard(batch), batch.valid)
 
-    def embed(self, motion: Mapping[str, Quantized], valid: Bool[Tensor, "B N"]) -> dict[str, Float[Tensor, "B N C"]]:
-        """Part (or "joint") -> its motion tokens in the space that its speech is aligned in. ValueError without losses.
+    def look(self, motion: Mapping[str, Quantized]) -> dict[str, Float[Tensor, "B N C"]]:
+        """Part (or "joint") -> its motion tokens at the width of the space, before `embed` encodes them. ValueError as there.
 
         A data set that lacks parts has none of their spaces; in the joint one their latents are zero.
         """
@@ -130,8 +130,11 @@ class Aligned(Conditioner):
         else:
             together = {part: motion[part].latents for part in self.spaces if part in motion}
         maps = self.see
-        seen = {name: maps[name](x) if name in maps else x for name, x in together.items()}
-        return {name: self._space(name).encode(x, valid) for name, x in seen.items()}
+        return {name: maps[name](x) if name in maps else x for name, x in together.items()}
+
+    def embed(self, motion: Mapping[str, Quantized], valid: Bool[Tensor, "B N"]) -> dict[str, Float[Tensor, "B N C"]]:
+        """Part (or "joint") -> its motion tokens in the space that its speech is aligned in. ValueError without losses."""
+        return {name: self._space(name).encode(x, valid) for name, x in self.look(motion).items()}
 
     def losses(self, batch: Batch, condition: Condition, motion: Mapping[str, Quantized]) -> dict[str, Tensor]:
         """The terms of `__init__` that have weight; none without motion.

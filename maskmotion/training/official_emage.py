@@ -15,12 +15,13 @@ from maskmotion.data.vocabulary import Vocabulary
 from maskmotion.model import Model
 from maskmotion.nn.transformer import positions
 from maskmotion.tokenizers.pretrained import Tokenizers
+from maskmotion.training.official_layers import layer_keys, linear_keys, mlp_keys
 from maskmotion.training.official_tokenizers import Shapes
 
 PARTS = ("upper", "hands", "lower")
 POSITIONS = "position_embeddings.pe"  # a table that is computed, not learned
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-_LEAVES = ("weight", "bias")
+_FULLY = ("fc1", "fc2")  # of an MLP
 YEARS: Mapping[str, int] = {"emage_audio": 2025, "emage_text_2024": 2024, "emage_audio_2024": 2024}
 """Networks that become a model, by the file that others are kept in, and whose names theirs are."""
 
@@ -129,31 +130,31 @@ def _pairs(words: bool) -> Iterator[tuple[str, str]]:
     for branch in ("face", "body"):
         yield from _waveform(f"audio_encoder_{branch}.feat_extractor", f"conditioners.{branch}_audio.encoder.blocks")
         yield f"speaker_embedding_{branch}.weight", f"conditioners.{branch}_speaker.table.weight"
-        yield from _mlp(f"bodyhints_{branch}", f"hints.{branch}")
+        yield from mlp_keys(f"bodyhints_{branch}", f"hints.{branch}", _FULLY)
         if words:
             yield f"text_pre_encoder_{branch}.weight", f"conditioners.{branch}_words.table.weight"
-            yield from _linear(f"text_encoder_{branch}", f"hear.{branch}.from_words")
-            yield from _linear(f"at_attn_{branch}", f"hear.{branch}.gate")
+            yield from linear_keys(f"text_encoder_{branch}", f"hear.{branch}.from_words")
+            yield from linear_keys(f"at_attn_{branch}", f"hear.{branch}.gate")
     for level in range(3):
-        yield from _linear(f"motion_encoder.main.{3 * level}", f"see.convs.{level}.conv")
+        yield from linear_keys(f"motion_encoder.main.{3 * level}", f"see.convs.{level}.conv")
         for number, half in ((0, "first"), (2, "second")):
             official = f"motion_encoder.main.{3 * level + 2}.model.{number}"
-            yield from _linear(official, f"see.blocks.{level}.{half}.conv")
-    yield from _linear("audio_body_motion_proj", "from_sound")
-    yield from _linear("moton_proj", "from_hints")
-    yield from _linear("audio_face_motion_proj", "face_memory")
-    yield from _layer("motion_self_encoder.layers.0", "gather", decoder=False)
+            yield from linear_keys(official, f"see.blocks.{level}.{half}.conv")
+    yield from linear_keys("audio_body_motion_proj", "from_sound")
+    yield from linear_keys("moton_proj", "from_hints")
+    yield from linear_keys("audio_face_motion_proj", "face_memory")
+    yield from layer_keys("motion_self_encoder.layers.0", "gather", decoder=False)
     for number in range(8):
-        yield from _layer(f"audio_motion_cross_attn.layers.{number}", f"listen.{number}")
+        yield from layer_keys(f"audio_motion_cross_attn.layers.{number}", f"listen.{number}")
     for number in range(4):
-        yield from _layer(f"face_motion_decoder.layers.{number}", f"face.{number}")
-    yield from _linear("face_out_proj", "heads.face.latents")
-    yield from _mlp("face_cls", "heads.face.classes")
+        yield from layer_keys(f"face_motion_decoder.layers.{number}", f"face.{number}")
+    yield from linear_keys("face_out_proj", "heads.face.latents")
+    yield from mlp_keys("face_cls", "heads.face.classes", _FULLY)
     for part in PARTS:
-        yield from _mlp(f"motion2latent_{part}", f"split.{part}")
-        yield from _layer(f"body_motion_decoder_{part}.layers.0", f"refine.{part}")
-        yield from _linear(f"motion_out_proj_{part}", f"heads.{part}.latents")
-        yield from _mlp(f"motion_cls_{part}", f"heads.{part}.classes")
+        yield from mlp_keys(f"motion2latent_{part}", f"split.{part}", _FULLY)
+        yield from layer_keys(f"body_motion_decoder_{part}.layers.0", f"refine.{part}")
+        yield from linear_keys(f"motion_out_proj_{part}", f"heads.{part}.latents")
+        yield from mlp_keys(f"motion_cls_{part}", f"heads.{part}.classes", _FULLY)
 
 
 def _waveform(official: str, ours: str) -> Iterator[tuple[str, str]]:
@@ -161,29 +162,7 @@ def _waveform(official: str, ours: str) -> Iterator[tuple[str, str]]:
         names = {"conv1": "enter", "conv2": "leave"} | ({} if block in (2, 4) else {"downsample.0": "past"})
         norms = {"bn1": "norm_enter", "bn2": "norm_leave"} | ({} if block in (2, 4) else {"downsample.1": "norm_past"})
         for theirs, mine in names.items():
-            yield from _linear(f"{official}.{block}.{theirs}", f"{ours}.{block}.{mine}")
+            yield from linear_keys(f"{official}.{block}.{theirs}", f"{ours}.{block}.{mine}")
         for theirs, mine in norms.items():
             for leaf in BATCH_NORM:
                 yield f"{official}.{block}.{theirs}.{leaf}", f"{ours}.{block}.{mine}.{leaf}"
-
-
-def _layer(official: str, ours: str, decoder: bool = True) -> Iterator[tuple[str, str]]:
-    attentions = {"self_attn": "attention"} | ({"multihead_attn": "cross"} if decoder else {})
-    for theirs, mine in attentions.items():
-        for leaf in _LEAVES:
-            yield f"{official}.{theirs}.in_proj_{leaf}", f"{ours}.{mine}.project.{leaf}"
-        yield from _linear(f"{official}.{theirs}.out_proj", f"{ours}.{mine}.out")
-    yield from _linear(f"{official}.linear1", f"{ours}.feed.enter")
-    yield from _linear(f"{official}.linear2", f"{ours}.feed.leave")
-    for number, name in enumerate(("attention", "cross", "feed") if decoder else ("attention", "feed"), 1):
-        yield from _linear(f"{official}.norm{number}", f"{ours}.norm_{name}")
-
-
-def _mlp(official: str, ours: str) -> Iterator[tuple[str, str]]:
-    yield from _linear(f"{official}.fc1", f"{ours}.enter")
-    yield from _linear(f"{official}.fc2", f"{ours}.leave")
-
-
-def _linear(official: str, ours: str) -> Iterator[tuple[str, str]]:
-    for leaf in _LEAVES:
-        yield f"{official}.{leaf}", f"{ours}.{leaf}"
