@@ -218,4 +218,5 @@ def _learner(work: _Work, stage: str, own: Further | None) -> tuple[nn.Module, A
     if work.several is None:
         return model.generator, partial(measure_generator, seed=model.recipe.seed)
     work.several.freeze()
-    return work.several, lambda network, *rest: measure_generator(network.generator, *rest, seed=model.recipe.seed)
+    seed = model.recipe.seed
+    return work.several, lambda network, progress, data: measure_generator(network.generator, progress, data, seed)
