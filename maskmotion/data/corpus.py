@@ -62,21 +62,28 @@ def open_corpus(data: str | Path | Corpus, window: int = 64) -> Corpus:
     """
     if isinstance(data, Corpus):
         return data
-    if str(data) in PLANTED + PLANTED_PARTS:
-        from maskmotion.data.planted import planted_root
-
-        name = str(data)
-        root = planted_root(name=name if name.startswith("planted-v1") else name.replace("planted", "planted-v1", 1))
-    else:
-        root = Path(data)
-        if not root.is_dir():
-            raise FileNotFoundError(f"no data at {root}: give {', '.join(PLANTED)}, or the path of a BEAT2 tree")
+    root = data_root(data)
     train, validation = _clips(root, "train"), _clips(root, "val")
     if not train:
         raise ValueError(f"{root}: its train_test_split.csv names no training clip; see `maskmotion data check {root}`")
     if not validation:
         train, validation = hold_out(train, window)
     return Corpus(root.name, train, validation, lambda: _clips(root, "test"), read_contents(root))
+
+
+def data_root(data: str | Path) -> Path:
+    """Folder of a data set: a BEAT2 tree's own path, or that of a planted corpus by name, which is made on first use.
+
+    FileNotFoundError when there is neither.
+    """
+    if str(data) in PLANTED + PLANTED_PARTS:
+        from maskmotion.data.planted import planted_root
+
+        name = str(data)
+        return planted_root(name=name if name.startswith("planted-v1") else name.replace("planted", "planted-v1", 1))
+    if not Path(data).is_dir():
+        raise FileNotFoundError(f"no data at {data}: give {', '.join(PLANTED)}, or the path of a BEAT2 tree")
+    return Path(data)
 
 
 def _clips(root: Path, split: str) -> list[Clip]:
