@@ -419,6 +419,6 @@ def test_a_checkpoint_in_the_hubs_cache_is_known_by_its_commit(small, tmp_path, 
     for commit in ("a" * 40, "b" * 40):
         (model / "refs" / "main").write_text(commit)
         extractor = HubertLayers("someone/small", 1, -1)
-        assert extractor.normalises
+        assert extractor.hubert.normalises
         keys.add(extractor.key)
     assert len(keys) == 2
