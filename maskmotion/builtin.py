@@ -31,6 +31,7 @@ def maskmotion_register(register: Callable[[str, Any], Any]) -> None:
         "speech": conditioners.Speech,
         "transcript": conditioners.Transcript,
         "speaker": conditioners.Speaker,
+        "released_speech": conditioners.ReleasedSpeech,
         "aligned": conditioners.Aligned,
         "waveform": conditioners.Waveform,
         "words": conditioners.Words,

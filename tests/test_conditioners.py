@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hubert_folder import write_hubert
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -247,26 +248,9 @@ def test_tables_need_a_size(make):
 @pytest.fixture(scope="module")
 def hubert(tmp_path_factory):
     """Writes small random HuBERTs as checkpoint folders."""
-    transformers = pytest.importorskip("transformers")
 
-    def write(layers=3, normalise=True, seed=0):
-        torch.manual_seed(seed)
-        config = transformers.HubertConfig(
-            hidden_size=16,
-            num_hidden_layers=layers,
-            num_attention_heads=2,
-            intermediate_size=24,
-            conv_dim=(8,) * 7,
-            num_conv_pos_embeddings=16,
-            num_conv_pos_embedding_groups=2,
-            feat_extract_norm="layer",
-            do_stable_layer_norm=True,
-        )
-        folder = tmp_path_factory.mktemp("checkpoint") / "small"
-        transformers.HubertModel(config).save_pretrained(folder)
-        extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=normalise, return_attention_mask=True)
-        extractor.save_pretrained(folder)
-        return folder
+    def write(**options):
+        return write_hubert(tmp_path_factory.mktemp("checkpoint") / "small", **options)
 
     return write
 

@@ -11,7 +11,7 @@ from maskmotion.registry import KINDS
 from maskmotion.testing import ContractError, check
 from maskmotion.tokenizers import Dilated, Plain
 
-NEED_A_CHECKPOINT = ("speech", "aligned")  # checked where a test writes one
+NEED_A_CHECKPOINT = ("speech", "released_speech", "aligned")  # checked where a test writes one
 COMPONENTS = [(kind, name) for kind in KINDS for name in mm.names(kind) if name not in NEED_A_CHECKPOINT]
 
 
