@@ -38,6 +38,7 @@ def maskmotion_register(register: Callable[[str, Any], Any]) -> None:
         "tiny": generators.Tiny,
         "emage": generators.Emage,
         "emage_release": generators.EmageRelease,
+        "echomask": generators.EchoMask,
     }.items():
         register(name, thing)
     register("tiny", presets.tiny)

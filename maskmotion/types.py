@@ -23,17 +23,19 @@ SEMANTIC_SCORE = 0.15
 """A frame carries meaning above this score: BEAT2 gives 0.1 to plain beats and 0.2 upwards to gestures with a meaning."""
 NO_GESTURE = -1  # value of the label "gesture" where no planted gesture is shown
 
-_Rows = TypeVar("_Rows", bound="_Tensors")
+_Rows = TypeVar("_Rows", bound="Record")
 
 
 @dataclass(frozen=True)
-class _Tensors:
+class Record:
     """A record of tensors whose first axis is the batch: `.to(device)` and `.rows(index)` work on all of them."""
 
     def _map(self: _Rows, function: Any) -> _Rows:
         def visit(value: Any) -> Any:
             if isinstance(value, Tensor):
                 return function(value)
+            if isinstance(value, Record):
+                return value._map(function)
             if isinstance(value, Mapping):
                 return {key: visit(item) for key, item in value.items()}
             return value
@@ -54,7 +56,7 @@ class _Tensors:
 
 
 @dataclass(frozen=True)
-class Batch(_Tensors):
+class Batch(Record):
     """One window per row.
 
     `labels` are frame-aligned: "semantic" (float, BEAT2's score scale), "words" (int64, 0 where nobody speaks),
@@ -89,7 +91,7 @@ class Batch(_Tensors):
 
 
 @dataclass(frozen=True)
-class Condition(_Tensors):
+class Condition(Record):
     """What a conditioner says: features a generator can attend to, and which of their steps are real.
 
     `levels` are the "low" and "high" layers of a speech encoder; `parts` holds features of a part's own (EchoMask).
@@ -102,7 +104,7 @@ class Condition(_Tensors):
 
 
 @dataclass(frozen=True)
-class Quantized(_Tensors):
+class Quantized(Record):
     """Latents after a quantizer.
 
     latents: sum of the layers, straight-through gradient. codes: Q = 0 when there is no codebook.
@@ -118,7 +120,7 @@ class Quantized(_Tensors):
 
 
 @dataclass(frozen=True)
-class Prediction(_Tensors):
+class Prediction(Record):
     """What a masked network says about one window, by body part.
 
     logits [B, N, Q, K], latents [B, N, Q, C] (predicted codebook vectors), hidden [B, N, C] (features another stage may
@@ -133,7 +135,7 @@ class Prediction(_Tensors):
 
 
 @dataclass(frozen=True)
-class Window(_Tensors):
+class Window(Record):
     """One generated window: motion, and the latents [B, N, C] per part that are decoded once over the whole clip."""
 
     motion: Float[Tensor, "B T D"]

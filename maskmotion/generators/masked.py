@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from maskmotion.generators.passes import (
     GENERATION_AND_MASKER,
     Pass,
+    check_passes,
     choose,
     divide,
-    prediction_rows,
+    prediction_parts,
     token_errors,
     token_rows,
     without_speech,
@@ -58,8 +59,7 @@ class MaskedGenerator(Generator):
         latent_norm: Literal["l1", "l2"] = "l2",
     ) -> None:
         super().__init__(body, conditioners, masker)
-        if masker is None and any(one.mask == "masker" for one in passes):
-            raise ValueError('a pass with mask="masker" needs a masker: name one, or keep passes with mask="seed" only')
+        check_passes(passes, masker is not None)
         self.seed_frames, self.passes = seed_frames, passes
         self.weights = {"codes": code, "latents": latent}
         self.semantic, self.visible, self.latent_norm = semantic, visible, latent_norm
@@ -103,22 +103,26 @@ class MaskedGenerator(Generator):
         )  # follows the global state, so resume is exact
         passes = without_speech(self.passes) if batch.silent else self.passes
         rows = divide(passes, batch.motion.shape[0], batch.motion.device)
-        masks = {one.name: self.mask(one, batch, conditions, rows[one.name], progress, rng, teacher) for one in passes}
+        masks: dict[str, Tensor] = {}
+        for one in passes:
+            masks[one.name] = (
+                self.mask(one, batch, conditions, rows[one.name], progress, rng, teacher)
+                if one.like is None
+                else masks[one.like]
+            )
         if batch.known is not None:
             masks = {name: mask | ~batch.known[rows[name], None] for name, mask in masks.items()}
-        losses: dict[str, Tensor] = {}
-        for speech in (True, False):
-            together = [one for one in passes if one.speech == speech and len(rows[one.name])]
-            if together:
-                losses |= self._losses_together(together, batch, conditions, targets, rows, masks, speech)
+        labelled = self.semantic > 0 and "semantic" in batch.labels and not batch.silent
+        unmasked = self._unmasked_rows(passes, rows) if labelled else None
+        losses, attention = self._pass_losses(passes, batch, conditions, targets, rows, masks, unmasked)
         if batch.silent:
             return losses
         for name, conditioner in self.conditioners.items():
             assert isinstance(conditioner, Conditioner)
             own = conditioner.losses(batch, conditions[name], targets)
             losses |= {f"{name}/{key}": value for key, value in own.items()}
-        if self.semantic > 0 and "semantic" in batch.labels:
-            losses["semantic"] = self.semantic * self._semantic_loss(batch, conditions, rows)
+        if unmasked is not None:
+            losses["semantic"] = self.semantic * self._semantic_loss(attention, batch.rows(unmasked))
         return losses
 
     def mask(
@@ -156,41 +160,68 @@ class MaskedGenerator(Generator):
                 total[name] = total[name] + weighted_mean(error, weight) / len(self.body.parts)
         return {name: self.weights[name] * value for name, value in total.items() if self.weights[name]}
 
-    def _losses_together(
+    def predict_passes(
         self,
-        passes: list[Pass],
+        passes: Sequence[Pass],
+        batch: Batch,
+        conditions: Mapping[str, Condition],
+        rows: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor],
+        unmasked: Tensor | None = None,
+    ) -> tuple[dict[str, Prediction], Mapping[str, Tensor]]:
+        """Every pass's prediction by name, and the attention of the rows `unmasked` as they are (None: of none).
+
+        Passes that hear the same share one call of `predict`. Override it in a network whose passes have more in common.
+        rows, masks: of each pass, by name; none is without rows.
+        """
+        predictions: dict[str, Prediction] = {}
+        for speech in (True, False):
+            together = [one for one in passes if one.speech == speech]
+            if not together:
+                continue
+            index = torch.cat([rows[one.name] for one in together])
+            hidden = torch.cat([masks[one.name] for one in together])
+            seen = {name: condition.rows(index) for name, condition in conditions.items()}
+            prediction = self.predict(batch.motion[index], hidden, batch.valid[index], seen, speech=speech)
+            predictions |= prediction_parts(prediction, {one.name: len(rows[one.name]) for one in together})
+        attention: Mapping[str, Tensor] = {}
+        if unmasked is not None:
+            seen = {name: condition.rows(unmasked) for name, condition in conditions.items()}
+            attention = self.attend(batch.motion[unmasked], batch.valid[unmasked], seen)
+        return predictions, attention
+
+    def _pass_losses(
+        self,
+        passes: Sequence[Pass],
         batch: Batch,
         conditions: Mapping[str, Condition],
         targets: Mapping[str, Quantized],
         rows: Mapping[str, Tensor],
         masks: Mapping[str, Tensor],
-        speech: bool,
-    ) -> dict[str, Tensor]:
-        """Passes that hear the same share one call of the network."""
-        index = torch.cat([rows[one.name] for one in passes])
-        hidden = torch.cat([masks[one.name] for one in passes])
-        seen = {name: condition.rows(index) for name, condition in conditions.items()}
-        prediction = self.predict(batch.motion[index], hidden, batch.valid[index], seen, speech=speech)
-        losses = {f"prediction/{name}": value for name, value in prediction.losses.items()}
-        start = 0
+        unmasked: Tensor | None = None,
+    ) -> tuple[dict[str, Tensor], Mapping[str, Tensor]]:
+        """Losses by `pass/name`, and the attention that L_sem reads."""
+        passes = [one for one in passes if len(rows[one.name])]
+        predictions, attention = self.predict_passes(passes, batch, conditions, rows, masks, unmasked)
+        losses: dict[str, Tensor] = {}
         for one in passes:
-            mine = torch.arange(start, start + len(rows[one.name]), device=hidden.device)
-            start += len(mine)
-            own = {part: token_rows(target, rows[one.name]) for part, target in targets.items()}
-            part_losses = self.losses(batch.rows(rows[one.name]), prediction_rows(prediction, mine), own, hidden[mine])
-            losses |= {
-                f"{one.name}/{name}": one.weight * value for name, value in part_losses.items() if name in one.losses
-            }
-        return losses
+            prediction, mine = predictions[one.name], rows[one.name]
+            own = {part: token_rows(target, mine) for part, target in targets.items()}
+            found = self.losses(batch.rows(mine), prediction, own, masks[one.name])
+            found = {name: value for name, value in found.items() if name in one.losses} | dict(prediction.losses)
+            losses |= {f"{one.name}/{name}": one.weight * value for name, value in found.items()}
+        return losses, attention
 
-    def _semantic_loss(self, batch: Batch, conditions: Mapping[str, Condition], rows: Mapping[str, Tensor]) -> Tensor:
-        """L_sem on the rows of the masker's passes, unmasked: hidden frames would give the labels away."""
-        chosen = [rows[one.name] for one in self.passes if one.mask == "masker" and len(rows[one.name])]
-        index = torch.cat(chosen).unique() if chosen else torch.arange(len(batch.motion), device=batch.motion.device)
-        seen = {name: condition.rows(index) for name, condition in conditions.items()}
-        scores = attention_scores(self.attend(batch.motion[index], batch.valid[index], seen))
-        logits = self.semantic_affine[0] * torch.log(scores + 1e-6) + self.semantic_affine[1]
-        return semantic_loss(logits, batch.labels["semantic"][index], batch.valid[index])
+    def _unmasked_rows(self, passes: Sequence[Pass], rows: Mapping[str, Tensor]) -> Tensor:
+        """L_sem is learned on the rows of the masker's passes, or on all where there are none."""
+        chosen = [rows[one.name] for one in passes if one.mask == "masker" and len(rows[one.name])]
+        return torch.cat(chosen).unique() if chosen else torch.cat(list(rows.values())).unique()
+
+    def _semantic_loss(self, attention: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """L_sem of attention on unmasked motion (hidden frames would give the labels away)."""
+        scores = attention_scores(attention)
+        logits = self.semantic_affine[0] * torch.log(scores.clamp(min=0) + 1e-6) + self.semantic_affine[1]
+        return semantic_loss(logits, batch.labels["semantic"], batch.valid)
 
     def _token_weights(self, hidden: Tensor, valid: Tensor) -> dict[str, Tensor]:
         """Part -> [B, N]: share of each token's values that is hidden, at least `visible`; 0 for padding."""
@@ -222,7 +253,7 @@ class MaskedGenerator(Generator):
         one = Pass("seed", "seed")
         masks = {"seed": self.generation_mask(batch.valid)}
         targets = self.body.encode(batch.motion, batch.valid)
-        return self._losses_together([one], batch, self.condition(batch), targets, {"seed": everything}, masks, True)
+        return self._pass_losses([one], batch, self.condition(batch), targets, {"seed": everything}, masks)[0]
 
     @torch.no_grad()
     def generate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
@@ -21,7 +22,8 @@ class Pass:
 
     mask: "seed" hides everything but the seed frames (the generation mask), "masker" what the masker says.
     speech: False: the body may not hear it (EMAGE's masked-gesture path). share: of the batch's rows; passes with a
-    share below 1 divide the batch between them. weight: of the pass's losses. losses: which of them it has.
+    share below 1 divide the batch between them. weight: of the pass's losses. losses: which of them it has. like: name of
+    an earlier pass whose rows and mask this one has too; `share` is then the other's.
     """
 
     name: str
@@ -30,13 +32,33 @@ class Pass:
     share: float = 1.0
     weight: float = 1.0
     losses: tuple[Literal["codes", "latents", "face_codes"], ...] = ("codes", "latents")
+    like: str | None = None
 
 
 def without_speech(passes: tuple[Pass, ...]) -> tuple[Pass, ...]:
     """The passes that hear nothing; those that divided a batch with others now divide all of it."""
     left = [one for one in passes if not one.speech]
-    shared = sum(one.share for one in left if one.share < 1)
+    names = {one.name for one in left}
+    left = [one if one.like in names else replace(one, like=None) for one in left]
+    shared = sum(one.share for one in left if one.share < 1 and one.like is None)
     return tuple(replace(one, share=one.share / shared) if one.share < 1 else one for one in left)
+
+
+def check_passes(passes: tuple[Pass, ...], masker: bool) -> None:
+    """ValueError for passes that cannot be: a masker's without one, names that repeat, `like` a pass that is not before."""
+    if not masker and any(one.mask == "masker" for one in passes):
+        raise ValueError('a pass with mask="masker" needs a masker: name one, or keep passes with mask="seed" only')
+    before: dict[str, Pass] = {}
+    for one in passes:
+        if one.name in before:
+            raise ValueError(f"passes have names of their own, got {one.name!r} twice")
+        model = None if one.like is None else before.get(one.like)
+        if one.like is not None and (model is None or model.like is not None or model.mask != one.mask):
+            raise ValueError(
+                f"pass {one.name!r} is like {one.like!r}, which must be an earlier pass with mask={one.mask!r} that is "
+                f"like no other; earlier ones: {', '.join(before) or 'none'}"
+            )
+        before[one.name] = one
 
 
 GENERATION_AND_MASKER = (Pass("seed", "seed", share=0.5), Pass("speech", "masker", share=0.5))
@@ -65,9 +87,13 @@ def choose(logits: Tensor, temperature: float, rng: Rng | None) -> Tensor:
 
 
 def divide(passes: tuple[Pass, ...], rows: int, device: torch.device) -> dict[str, Tensor]:
-    """Rows of each pass: all of them, or consecutive shares of the (shuffled) batch."""
-    divided, used = {}, 0.0
+    """Rows of each pass: all of them, consecutive shares of the (shuffled) batch, or those of the pass it is like."""
+    divided: dict[str, Tensor] = {}
+    used = 0.0
     for one in passes:
+        if one.like is not None:
+            divided[one.name] = divided[one.like]
+            continue
         if one.share >= 1:
             divided[one.name] = torch.arange(rows, device=device)
             continue
@@ -78,12 +104,17 @@ def divide(passes: tuple[Pass, ...], rows: int, device: torch.device) -> dict[st
     return divided
 
 
-def prediction_rows(prediction: Prediction, index: Tensor) -> Prediction:
-    """Some rows of what was predicted."""
-    return Prediction(
-        logits={part: value[index] for part, value in prediction.logits.items()},
-        latents={part: value[index] for part, value in prediction.latents.items()},
-    )
+def prediction_parts(prediction: Prediction, sizes: Mapping[str, int]) -> dict[str, Prediction]:
+    """What was predicted for several passes at once, one below the other: by pass. Its losses go to the first."""
+    parts, start = {}, 0
+    for name, size in sizes.items():
+        mine = {
+            field: {part: value[start : start + size] for part, value in getattr(prediction, field).items()}
+            for field in ("logits", "latents", "hidden", "attention")
+        }
+        parts[name] = Prediction(**mine, losses={} if start else prediction.losses)
+        start += size
+    return parts
 
 
 def token_rows(target: Quantized, index: Tensor) -> Quantized:

@@ -1,7 +1,11 @@
-"""Post-norm transformer layers (Vaswani et al., 2017) as EMAGE stacks them: rectifier, feed-forward of twice the width."""
+"""Post-norm transformer layers (Vaswani et al., 2017) as the releases of EMAGE and EchoMask stack them, with rectifiers."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -35,6 +39,11 @@ class Attention(nn.Module):
         """Keys and values of a memory, [B, S, 2 * dim]; worth doing once for many questions."""
         return linear(memory, self.project.weight[self.dim :], self.project.bias[self.dim :])
 
+    def remember_keys(self, memory: Float[Tensor, "B S C"]) -> Float[Tensor, "B S C"]:
+        """Keys alone, for those who ask only where attention goes."""
+        here = slice(self.dim, 2 * self.dim)
+        return linear(memory, self.project.weight[here], self.project.bias[here])
+
     def remember_through(self, x: Float[Tensor, "B S F"], before: nn.Linear) -> Float[Tensor, "B S E"]:
         """`remember(before(x))` by one product, which pays where x is narrow and long."""
         weight, bias = self.project.weight[self.dim :], self.project.bias[self.dim :]
@@ -50,18 +59,45 @@ class Attention(nn.Module):
         key, value = memory.split(self.dim, dim=-1)
         return self._gather(query, key, value, valid)
 
+    def weights(
+        self, query: Float[Tensor, "B T C"], key: Float[Tensor, "B S C"], valid: Bool[Tensor, "B S"] | None = None
+    ) -> Float[Tensor, "B H T S"]:
+        """How much of each valid step every query takes, by head; rows sum to 1."""
+        logits = self._split(query) @ self._split(key).mT / math.sqrt(self.dim // self.heads)
+        if valid is not None:
+            logits = logits.masked_fill(~_never_empty(valid), -torch.inf)
+        return logits.softmax(dim=-1)
+
+    def weigh(
+        self,
+        query: Float[Tensor, "B T C"],
+        memory: Float[Tensor, "B S E"],
+        valid: Bool[Tensor, "B S"] | None = None,
+    ) -> tuple[Float[Tensor, "B T C"], Float[Tensor, "B T S"]]:
+        """As `recall`, and the weights that `recall` never writes down, averaged over heads."""
+        key, value = memory.split(self.dim, dim=-1)
+        weights = self.weights(query, key, valid)
+        gathered = (weights @ self._split(value)).transpose(1, 2).flatten(2)
+        return self.out(gathered), weights.mean(dim=1)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, H, T, c]
+
     def _gather(self, query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None) -> Tensor:
-        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (query, key, value))  # [B, H, T, c]
-        mask = None
-        if valid is not None:  # a row that is all padding attends to its padding: it must not be NaN
-            mask = (valid | ~valid.any(dim=1, keepdim=True))[:, None, None, :]
+        q, k, v = self._split(query), self._split(key), self._split(value)
+        mask = None if valid is None else _never_empty(valid)
         return self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2))
 
 
+def _never_empty(valid: Tensor) -> Tensor:
+    """A row that is all padding attends to its padding: its result is thrown away, but must not be NaN."""
+    return (valid | ~valid.any(dim=1, keepdim=True))[:, None, None, :]
+
+
 class _Feed(nn.Module):
-    def __init__(self, dim: int, dropout: float) -> None:
+    def __init__(self, dim: int, width: int, dropout: float) -> None:
         super().__init__()
-        self.enter, self.leave = Linear(dim, 2 * dim, slope=0.0), Linear(2 * dim, dim)
+        self.enter, self.leave = Linear(dim, width, slope=0.0), Linear(width, dim)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,11 +105,11 @@ class _Feed(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention, feed-forward; each is added to its input, then normalised."""
+    """Self-attention, feed-forward; each is added to its input, then normalised. feed: its width, None: twice `dim`."""
 
-    def __init__(self, dim: int, heads: int, dropout: float = 0.1) -> None:
+    def __init__(self, dim: int, heads: int, dropout: float = 0.1, feed: int | None = None) -> None:
         super().__init__()
-        self.attention, self.feed = Attention(dim, heads), _Feed(dim, dropout)
+        self.attention, self.feed = Attention(dim, heads), _Feed(dim, feed or 2 * dim, dropout)
         self.norm_attention, self.norm_feed = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
 
@@ -84,11 +120,15 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention, attention over a memory, feed-forward; each is added to its input, then normalised."""
+    """Self-attention, attention over a memory, feed-forward; each is added to its input, then normalised.
 
-    def __init__(self, dim: int, heads: int, dropout: float = 0.1) -> None:
+    feed: width of the feed-forward, None: twice `dim`.
+    """
+
+    def __init__(self, dim: int, heads: int, dropout: float = 0.1, feed: int | None = None) -> None:
         super().__init__()
-        self.attention, self.cross, self.feed = Attention(dim, heads), Attention(dim, heads), _Feed(dim, dropout)
+        self.attention, self.cross = Attention(dim, heads), Attention(dim, heads)
+        self.feed = _Feed(dim, feed or 2 * dim, dropout)
         self.norm_attention, self.norm_cross, self.norm_feed = (nn.LayerNorm(dim) for _ in range(3))
         self.dropout = nn.Dropout(dropout)
 
@@ -115,5 +155,29 @@ class DecoderLayer(nn.Module):
         memory_valid: Bool[Tensor, "B S"] | None = None,
     ) -> Float[Tensor, "B T C"]:
         """The rest, given the queries of what `look` gave."""
-        x = self.norm_cross(x + self.dropout(self.cross.recall(query, memory, memory_valid)))
+        return self._think(x, self.cross.recall(query, memory, memory_valid))
+
+    def weigh(
+        self,
+        x: Float[Tensor, "B T C"],
+        query: Float[Tensor, "B T C"],
+        memory: Float[Tensor, "B S E"],
+        memory_valid: Bool[Tensor, "B S"] | None = None,
+    ) -> tuple[Float[Tensor, "B T C"], Float[Tensor, "B T S"]]:
+        """As `listen`, and the attention over the memory, averaged over heads; rows sum to 1."""
+        gathered, weights = self.cross.weigh(query, memory, memory_valid)
+        return self._think(x, gathered), weights
+
+    def _think(self, x: Tensor, gathered: Tensor) -> Tensor:
+        x = self.norm_cross(x + self.dropout(gathered))
         return self.norm_feed(x + self.dropout(self.feed(x)))
+
+
+def remember_together(layers: Iterable[DecoderLayer], memory: Float[Tensor, "B S C"]) -> Float[Tensor, "B S E"]:
+    """What the cross-attentions of all layers remember, side by side, by one product: [B, S, layers * 2 * dim].
+
+    It pays where the weights are small beside the memory; one's own share is a `chunk` of the last axis.
+    """
+    crosses = [layer.cross for layer in layers]
+    weight = torch.cat([cross.project.weight[cross.dim :] for cross in crosses])
+    return linear(memory, weight, torch.cat([cross.project.bias[cross.dim :] for cross in crosses]))
