@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from maskmotion.motion.layout import ROTATIONS
+from maskmotion.evaluation.features import DOWNSAMPLE, READS, MotionFeatures
 from maskmotion.shapes import Float
-from maskmotion.storage import atomic
+
+__all__ = ["DOWNSAMPLE", "WINDOW", "FeatureExtractor", "MotionFeatures", "train_extractor"]
 
 WINDOW = 64  # frames the extractor is trained on
-DOWNSAMPLE = 16  # frames per feature vector, as in EMAGE's extractor
 _BATCH = 24
 _STILL = 0.02  # about a degree: columns that move less are not blown up to the size of the others
 
 
-class FeatureExtractor(nn.Module):
+class FeatureExtractor(MotionFeatures):
     """A small 1-D convolutional autoencoder on the rot6d of all 55 joints; its codes are the features of FGD.
 
     Columns are standardised by the training motion's mean and spread and turned into its principal components (most of
@@ -31,16 +28,21 @@ class FeatureExtractor(nn.Module):
         dim: C, channels of a feature vector.
         width: channels of the hidden layers.
         components: principal components that are read; 96 hold 99 % of planted motion, 95 % of an unseen real part.
+        reads: "body", or "motion" and "face" for AsynFusion's FMD and FED (`READS`).
     """
 
+    kind = "autoencoder"
     input_mean: Tensor
     input_basis: Tensor
     feature_mean: Tensor
     feature_scale: Tensor
 
-    def __init__(self, dim: int = 32, width: int = 64, components: int = 96) -> None:
+    def __init__(self, dim: int = 32, width: int = 64, components: int = 96, reads: str = "body") -> None:
         super().__init__()
-        self.config = {"dim": dim, "width": width, "components": components}
+        columns = len(READS[reads])
+        components = min(components, columns)
+        self.dim, self.reads = dim, reads
+        self.config = {"dim": dim, "width": width, "components": components, "reads": reads}
         down = (nn.Conv1d(i, o, 4, 2, 1) for i, o in ((components, width), (width, width), (width, width)))
         up = (nn.ConvTranspose1d(i, o, 4, 2, 1) for i, o in ((dim, width), (width, width), (width, width)))
         self.encoder = nn.Sequential(*(m for layer in down for m in (layer, nn.GELU())), nn.Conv1d(width, dim, 4, 2, 1))
@@ -51,21 +53,20 @@ class FeatureExtractor(nn.Module):
             inputs = layer.in_channels * layer.kernel_size[0]
             inputs //= layer.stride[0] if isinstance(layer, nn.ConvTranspose1d) else 1
             nn.init.normal_(layer.weight, std=inputs**-0.5)  # torch's default shrinks the signal 3x a layer
-        columns = ROTATIONS.stop
         self.register_buffer("input_mean", torch.zeros(columns))
         self.register_buffer("input_basis", torch.eye(columns)[:, :components].clone())
         self.register_buffer("feature_mean", torch.zeros(dim))
         self.register_buffer("feature_scale", torch.ones(dim))
 
-    def components(self, rotations: Float[Tensor, "*any 330"]) -> Float[Tensor, "*any P"]:
+    def components(self, columns: Float[Tensor, "*any D"]) -> Float[Tensor, "*any P"]:
         """Principal components, scaled so that their mean variance over the training motion is 1."""
-        return (rotations - self.input_mean) @ self.input_basis
+        return (columns - self.input_mean) @ self.input_basis
 
-    def forward(self, rotations: Float[Tensor, "B T 330"]) -> Float[Tensor, "B N C"]:
-        """[B, T, 330] -> [B, T/16, C]; T a multiple of 16. Raises ValueError for any other T."""
-        if rotations.shape[1] % DOWNSAMPLE:
-            raise ValueError(f"T must be a multiple of {DOWNSAMPLE}, got {rotations.shape[1]}; cut the clip")
-        codes = self.encoder(self.components(rotations).mT.contiguous())
+    def forward(self, columns: Float[Tensor, "B T D"]) -> Float[Tensor, "B N C"]:
+        """[B, T, 330] (of the body) -> [B, T/16, C]; T a multiple of 16. Raises ValueError for any other T."""
+        if columns.shape[1] % DOWNSAMPLE:
+            raise ValueError(f"T must be a multiple of {DOWNSAMPLE}, got {columns.shape[1]}; cut the clip")
+        codes = self.encoder(self.components(columns).mT.contiguous())
         return (codes.mT - self.feature_mean) / self.feature_scale
 
     def reconstruction_error(self, components: Float[Tensor, "B T P"]) -> Float[Tensor, ""]:
@@ -73,68 +74,10 @@ class FeatureExtractor(nn.Module):
         target = components.mT.contiguous()
         return nn.functional.mse_loss(self.decoder(self.encoder(target)), target)
 
-    @torch.no_grad()
-    def features(self, motions: Iterable[Float[Tensor, "_ D"]]) -> Float[Tensor, "n C"]:
-        """Feature vectors of whole clips, one clip after the other, each cut to a multiple of 16 frames.
 
-        Args:
-            motions: clips [T, 437] (or their 330 rotation columns); what is shorter than 16 frames has no feature.
-        """
-        device = self.input_mean.device
-        rows = [motion[: len(motion) - len(motion) % DOWNSAMPLE, ROTATIONS].float() for motion in motions]
-        kept = [self(row[None].to(device))[0] for row in rows if len(row)]
-        return torch.cat(kept) if kept else torch.zeros(0, self.config["dim"])
-
-    @property
-    def fingerprint(self) -> str:
-        """Sha256 over sizes and every weight: two extractors with one fingerprint give the same numbers."""
-        digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
-
-    def save(self, folder: str | Path) -> Path:
-        """Write `extractor.safetensors` and `extractor.json` into `folder`; returns it. Each file atomic."""
-        from safetensors.torch import save
-
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        _write(folder / "extractor.safetensors", save(weights))
-        _write(folder / "extractor.json", json.dumps({**self.config, "fingerprint": self.fingerprint}).encode())
-        return folder
-
-    @classmethod
-    def load(cls, folder: str | Path) -> FeatureExtractor:
-        """Read what `save` wrote.
-
-        Raises:
-            FileNotFoundError: a file is missing. ValueError: the weights are not those that the fingerprint names.
-        """
-        from safetensors.torch import load_file
-
-        folder = Path(folder)
-        for name in ("extractor.json", "extractor.safetensors"):
-            if not (folder / name).is_file():
-                raise FileNotFoundError(f"no {name} in {folder}; write it with FeatureExtractor.save(folder)")
-        config = json.loads((folder / "extractor.json").read_text())
-        expected = config.pop("fingerprint")
-        extractor = cls(**config)
-        extractor.load_state_dict(load_file(folder / "extractor.safetensors"))
-        if extractor.fingerprint != expected:
-            raise ValueError(
-                f"{folder}: the weights have fingerprint {extractor.fingerprint[:12]}, extractor.json says "
-                f"{expected[:12]}; the two files belong to different extractors, train or copy them again"
-            )
-        return extractor.eval()
-
-
-def _write(path: Path, content: bytes) -> None:
-    with atomic(path) as temporary:
-        temporary.write_bytes(content)
-
-
-def train_extractor(motions: Iterable[Float[Tensor, "_ D"]], steps: int = 600, seed: int = 0) -> FeatureExtractor:
+def train_extractor(
+    motions: Iterable[Float[Tensor, "_ D"]], steps: int = 600, seed: int = 0, reads: str = "body"
+) -> FeatureExtractor:
     """Train the feature extractor as an autoencoder on random windows of 64 frames of the training split.
 
     The same motions, steps, seed and number of threads give the same fingerprint.
@@ -143,11 +86,13 @@ def train_extractor(motions: Iterable[Float[Tensor, "_ D"]], steps: int = 600, s
         motions: the training split's clips [T, 437]; shorter ones than 64 frames are left out.
         steps: optimiser steps of 24 windows each.
         seed: of initialisation and windows.
+        reads: which columns, a key of `READS`.
 
     Raises:
         ValueError: no clip is long enough.
     """
-    clips = [motion[:, ROTATIONS].float().cpu() for motion in motions if len(motion) >= WINDOW]
+    columns = list(READS[reads])
+    clips = [motion[:, columns].float().cpu() for motion in motions if len(motion) >= WINDOW]
     if not clips:
         raise ValueError(f"an FGD extractor trains on windows of {WINDOW} frames and no clip is that long; add motion")
     frames = torch.cat(clips)
@@ -159,7 +104,7 @@ def train_extractor(motions: Iterable[Float[Tensor, "_ D"]], steps: int = 600, s
     random = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        extractor = FeatureExtractor()
+        extractor = FeatureExtractor(reads=reads)
     _fit_components(extractor, frames)
     inputs = extractor.components(frames)
     optimizer = torch.optim.Adam(extractor.parameters())
@@ -171,13 +116,17 @@ def train_extractor(motions: Iterable[Float[Tensor, "_ D"]], steps: int = 600, s
         loss.backward()
         optimizer.step()
         schedule.step()
-    scale, mean = torch.std_mean(extractor.eval().features(clips), 0, correction=0)
+    whole = [clip[: len(clip) - len(clip) % DOWNSAMPLE] for clip in clips]
+    with torch.no_grad():
+        features = torch.cat([extractor.eval()(clip[None])[0] for clip in whole])
+    scale, mean = torch.std_mean(features, 0, correction=0)
     extractor.feature_mean.copy_(mean)
     extractor.feature_scale.copy_(scale.clamp(min=1e-6))
+    extractor.about = {"trained on": f"{len(frames)} frames of {len(clips)} clips", "steps": steps, "seed": seed}
     return extractor
 
 
-def _fit_components(extractor: FeatureExtractor, frames: Float[Tensor, "n 330"]) -> None:
+def _fit_components(extractor: FeatureExtractor, frames: Float[Tensor, "n D"]) -> None:
     spread, mean = torch.std_mean(frames, 0, correction=0)
     spread = spread.clamp(min=_STILL)
     standard = ((frames - mean) / spread).double()

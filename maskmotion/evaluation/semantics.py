@@ -31,7 +31,6 @@ _COMPONENTS = 32  # of the columns; planted motion has rank 26
 # was smoothed, rounded, of reduced rank, or mixed with other motion, as generated motion is.
 _SHRINKAGE = 0.3
 _FOLDS = 4  # the threshold is learned on windows that the prototypes have not seen
-_CHANCE_SHIFTS = 7
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ class GestureClassifier:
         frames = torch.cat([clip.motion[:, columns] for clip in clips]).cpu().double()
         deviation = frames - frames.mean(0)
         basis = torch.linalg.eigh(deviation.T @ deviation)[1][:, -_COMPONENTS:].float()
-        moments = _both(gesture_moments(clips), quiet_moments(clips, _REACH, len(_SHIFTS)))
+        moments = _both(gesture_moments(clips), quiet_moments(clips, cls.reach, cls.step))
         shown = moments.gesture != NO_GESTURE
         if len(moments.gesture[shown].unique()) < 2 or shown.all():
             raise ValueError(
@@ -130,9 +129,17 @@ class GestureClassifier:
         threshold = _threshold(windows, moments.gesture)
         return cls(columns, basis, _Prototypes.fit(windows, moments.gesture), threshold)
 
-    def predict(self, motions: Sequence[Float[Tensor, "_ D"]], moments: Moments) -> Int[Tensor, " N"]:
-        """The gesture class each moment shows, -1 for none."""
-        return _decide(self.prototypes, _windows(motions, moments, self.columns, self.basis), self.threshold)
+    reach = int(_OFFSETS[-1] + _SHIFTS[-1])
+    """Frames around a moment that are looked at."""
+    step = len(_SHIFTS)
+    """Frames between quiet moments: as many as a moment's window may shift, so that none is missed or seen twice."""
+
+    def predict(
+        self, motions: Sequence[Float[Tensor, "_ D"]], moments: Moments, forced: bool = False
+    ) -> Int[Tensor, " N"]:
+        """The gesture class each moment shows, -1 for none; `forced`: "none" is not allowed."""
+        windows = _windows(motions, moments, self.columns, self.basis)
+        return _decide(self.prototypes, windows, -torch.inf if forced else self.threshold)
 
     def accuracy(self, motions: Sequence[Float[Tensor, "_ D"]], clips: Sequence[Clip]) -> SemanticResult:
         """Semantic gesture accuracy of one motion for each clip; `[clip.motion for clip in clips]` is the ceiling.
@@ -140,42 +147,16 @@ class GestureClassifier:
         Raises:
             ValueError: a motion without a clip or of another length, or clips that show no gesture.
         """
+        from maskmotion.evaluation.gesture_accuracy import GestureAccuracy
+
         for motion, clip in zip(motions, clips):
             if len(motion) != clip.frames:
                 raise ValueError(f"clip {clip.name!r} has {clip.frames} frames, its motion {len(motion)}; cut to match")
         if len(motions) != len(clips):
             raise ValueError(f"every clip needs one motion, got {len(motions)} motions for {len(clips)} clips")
-        shown, quiet = gesture_moments(clips), quiet_moments(clips, _REACH, len(_SHIFTS))
-        if not len(shown):
-            raise ValueError("the clips show no gesture: nothing to be accurate about; give longer or other clips")
-        windows = _windows(motions, shown, self.columns, self.basis)
-        found = _decide(self.prototypes, windows, self.threshold)
-        hit = found == shown.gesture
-        forced = _decide(self.prototypes, windows, -torch.inf) == shown.gesture
-        shifted = [self.predict(motions, m) == m.gesture for m in _shifted(shown, clips)]
-        return SemanticResult(
-            accuracy=float(hit.double().mean()),
-            choice=float(forced.double().mean()),
-            n=len(shown),
-            interval=_wilson(int(hit.sum()), len(hit)),
-            false_alarms=float((self.predict(motions, quiet) != NO_GESTURE).double().mean()),
-            quiet=len(quiet),
-            chance=float((found[:, None] == shown.gesture).double().mean()),
-            chance_shifted=float(torch.cat(shifted).double().mean()),
-            nominal=1 / len(self.prototypes.classes),
-            amplitude=self._spread(motions) / self._spread([clip.motion for clip in clips]),
-            per_class={
-                int(c): (int((shown.gesture == c).sum()), int(hit[shown.gesture == c].sum()))
-                for c in shown.gesture.unique()
-            },
-        )
-
-    def _spread(self, motions: Sequence[Tensor]) -> float:
-        centred = [m[:, self.columns].double().cpu() for m in motions]
-        return float(torch.cat([m - m.mean(0) for m in centred]).square().mean().sqrt())
-
-
-_REACH = int(_OFFSETS[-1] + _SHIFTS[-1])
+        measure = GestureAccuracy(self)
+        measure.update(motions, clips)
+        return measure.result()
 
 
 def _both(a: Moments, b: Moments) -> Moments:
@@ -211,19 +192,3 @@ def _threshold(windows: Float[Tensor, "N S F"], gesture: Int[Tensor, " N"]) -> f
     left_alone = torch.searchsorted(quiet, candidates) / len(quiet)
     recognised = (len(hits) - torch.searchsorted(hits, candidates)) / (gesture != NO_GESTURE).sum()
     return float(candidates[(left_alone + recognised).argmax()])
-
-
-def _shifted(moments: Moments, clips: Sequence[Clip]) -> list[Moments]:
-    """The same words at other times of their clips, in equal steps around each clip."""
-    length = torch.tensor([clip.frames for clip in clips])[moments.clip]
-    return [
-        Moments(moments.clip, (moments.frame + length * (k + 1) // (_CHANCE_SHIFTS + 1)) % length, moments.gesture)
-        for k in range(_CHANCE_SHIFTS)
-    ]
-
-
-def _wilson(hits: int, n: int) -> tuple[float, float]:
-    from scipy.stats import binomtest
-
-    interval = binomtest(hits, n).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
