@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from maskmotion.interfaces import Conditioner
 from maskmotion.losses import info_nce, weighted_mean
-from maskmotion.nn.alignment import Alignment, time_mean, token_means
+from maskmotion.nn.alignment import BOTH, Alignment, time_mean, token_means
 from maskmotion.nn.convolution import shrink
 from maskmotion.nn.linear import Mlp
 from maskmotion.nn.transformer import positions
@@ -38,6 +38,7 @@ class Aligned(Conditioner):
         dim: C. heads: of every attention.
         encoders: layers of the transformer that queries and motion share: before, between and after the two levels.
         levels: of speech that are heard; the attention over the other is left out (EchoMask, Table 2).
+        hierarchy: False: one attention over both levels at once, their maps summed (EchoMask, Table 2, "low&high").
         by_part: a space and queries for each part; False: one, whose motion is all parts' latents together.
         queries: learned vectors, repeated over time (64: one a frame of a window; 1: time is told by positions alone).
             query_std: of the normal distribution that they start from.
@@ -62,6 +63,7 @@ class Aligned(Conditioner):
         heads: int = 4,
         encoders: tuple[int, int, int] = (0, 0, 2),
         levels: tuple[Literal["low", "high"], ...] = ("low", "high"),
+        hierarchy: bool = True,
         by_part: bool = False,
         queries: int = 64,
         query_std: float = 0.02,
@@ -83,16 +85,17 @@ class Aligned(Conditioner):
             raise ValueError(
                 f"aligned.project=False needs everything as wide as dim={dim}, got {odd}; let it project, or set dim"
             )
-        self.speech, self.dim, self.levels = speech, dim, levels
+        self.speech, self.dim, self.levels, self.hierarchy = speech, dim, levels, hierarchy
         self.body_parts, self.fold = body.parts, body.downsample
         self.temperature, self.negatives, self.match_negatives = temperature, negatives, match_negatives
         names = body.parts if by_part else (JOINT,)
         latents = body.dim if by_part else body.dim * len(body.parts)
         mapped = names if learns and (project or not by_part) else ()
+        attended: tuple[str, ...] = levels if hierarchy else (BOTH,)
         self.hear = nn.ModuleDict({level: nn.Linear(speech.dim, dim) for level in (levels if project else ())})
         self.see = nn.ModuleDict({name: nn.Linear(latents, dim) for name in mapped})
         self.spaces = nn.ModuleDict(
-            {name: Alignment(dim, heads, encoders, levels, queries, query_std, dropout) for name in names}
+            {name: Alignment(dim, heads, encoders, attended, queries, query_std, dropout) for name in names}
         )
         self.matcher = nn.ModuleDict({name: Mlp(2 * dim, dim, 2, _LEAK) for name in (names if match else ())})
         self.regressor = nn.ModuleDict({name: Mlp(dim, dim, dim, _LEAK) for name in (names if regress else ())})
@@ -209,6 +212,8 @@ class Aligned(Conditioner):
 
     def _listen(self, heard: Mapping[str, Tensor], valid: Tensor) -> dict[str, dict[str, Tensor]]:
         some = None if bool(valid.all()) else valid
+        if not self.hierarchy:
+            heard = {BOTH: torch.stack(list(heard.values())).sum(0)}
         memory = {level: self.dropout(x + positions(x.shape[1], x.shape[2], x)) for level, x in heard.items()}
         return {name: self._space(name).listen(memory, some) for name in self.spaces}
 

@@ -12,13 +12,16 @@ from maskmotion.nn.post_norm import DecoderLayer, EncoderLayer
 from maskmotion.nn.transformer import positions
 from maskmotion.shapes import Bool, Float
 
+BOTH = "both"  # the levels of speech at once
+_ORDER = ((1, "low"), (1, BOTH), (2, "high"))  # a level, behind the encoders of which number it is heard
+
 
 class Alignment(nn.Module):
     """One joint space: learned queries that listen to levels of speech, and the transformer they share with motion.
 
     Args:
         dim: C. heads: of every attention. encoders: layers of the shared transformer before, between and after the
-            attentions over the two levels. levels: those that are heard, "low" before "high".
+            attentions over the two levels. levels: those that are heard, "low" before "high"; or "both" at once.
         queries: learned vectors; step t has number t % queries. query_std: of their start.
         dropout: after positions, and in every layer.
     """
@@ -56,8 +59,8 @@ class Alignment(nn.Module):
         if valid is not None or (self.training and self.dropout.p > 0):
             x = x.expand(rows, -1, -1)
         x = self._encode(0, self.dropout(x), valid)
-        for number, level in enumerate(("low", "high"), 1):
-            if level in self.decoders:
+        for number in (1, 2):
+            for level in (level for place, level in _ORDER if place == number and level in self.decoders):
                 decoder = self.decoders[level]
                 assert isinstance(decoder, DecoderLayer)
                 x = decoder.look(x, valid).expand(rows, -1, -1)
