@@ -17,7 +17,6 @@ from maskmotion.data.beat2 import load_clip, recordings
 from maskmotion.data.corpus import Corpus, open_corpus
 from maskmotion.data.windows import split_time
 from maskmotion.evaluation.bench import Bench
-from maskmotion.evaluation.masks import semantic_frames
 from maskmotion.evaluation.report import bounds, print_table, write_csv
 from maskmotion.model import Model
 from maskmotion.progress import progress_bar
@@ -27,7 +26,6 @@ from maskmotion.schedules import Linear
 from maskmotion.training.checkpoint import RunError
 from maskmotion.training.runs import read_log
 from maskmotion.training.stages import train
-from maskmotion.types import Clip
 
 _CURRICULUM: dict[str, Any] = {"ratio": 0.5, "hard": Linear(0.0, 0.3), "soft": Linear(0.3, 0.0)}  # EchoMask's best
 STRATEGIES: dict[str, dict[str, Any]] = {
@@ -146,8 +144,9 @@ def _measure(bench: Bench, models: Mapping[str, Model], run: Path) -> list[dict[
 
 
 def _show(root: Path, models: Mapping[str, Model], run: Path, name: str) -> None:
+    from maskmotion.views.clips import excerpt, spoken
     from maskmotion.views.masks import plot_masks
-    from maskmotion.views.strategies import scores_and_hidden
+    from maskmotion.views.strategies import masking_rows
     from maskmotion.views.video import render_video
 
     truth = load_clip(root, name)
@@ -158,27 +157,6 @@ def _show(root: Path, models: Mapping[str, Model], run: Path, name: str) -> None
     render_video(
         run / "clip.mp4", replace(short, name="generated"), other=replace(truth, name="ground truth"), progress=True
     )
-    shown = _most_meaningful(truth)
-    assert shown.audio is not None
-    rows = {label: scores_and_hidden(one, shown) for label, one in models.items()}
-    plot_masks(
-        run / "masks.png",
-        audio=shown.audio,
-        fps=shown.fps,
-        rows=rows,
-        semantic=shown.labels["semantic"],
-        gesture=shown.labels["gesture"],
-        words=shown.words or (),
-        title=f"{shown.name}: what each strategy hides",
-    )
-
-
-def _most_meaningful(clip: Clip) -> Clip:
-    """The stretch of SECONDS_SHOWN with the most semantic frames, beginning at a whole second."""
-    frames = SECONDS_SHOWN * clip.fps
-    if clip.frames <= frames:
-        return clip
-    first = int(semantic_frames(clip.labels).float().unfold(0, frames, clip.fps).sum(1).argmax())
-    rest = split_time(clip, first)[1] if first else clip
-    part = split_time(rest, SECONDS_SHOWN)[0] if rest.frames > frames else rest
-    return replace(part, name=f"{clip.name} from {first} s on")
+    shown = excerpt(truth, SECONDS_SHOWN)
+    rows = masking_rows(models, shown, ["own"])
+    plot_masks(run / "masks.png", rows=rows, title=f"{shown.name}: what each strategy hides", **spoken(shown))

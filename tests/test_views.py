@@ -170,7 +170,7 @@ def test_mask_picture_has_a_row_for_every_strategy(tmp_path):
     gesture = torch.where(semantic > 0.15, 3, -1)
     one = plot_masks(tmp_path / "one.png", rows=dict([*mask_rows(60).items()][:1]), gesture=gesture, **given)
     two = plot_masks(tmp_path / "two.png", rows=mask_rows(60), gesture=gesture, **given)
-    assert picture(one).shape[1] == 1800  # 12 inches at 150 dpi
+    assert picture(one).shape[1] == 1200  # 12 inches at 100 dpi
     assert picture(two).shape[0] > picture(one).shape[0]
     assert picture(two).std() > 0.05
 
@@ -180,9 +180,9 @@ def test_mask_picture_shows_which_frames_are_hidden(tmp_path):
     mask = torch.zeros(60, dtype=torch.bool)
     mask[15:30] = True
     path = plot_masks(tmp_path / "m.png", audio=clip.audio, fps=FPS, rows={"span": (torch.zeros(60), mask)})
-    pixels = picture(path)[325:415, 262:1598, :3]  # the strategy's axes: margins are 1.75 and 1.35 inches
+    pixels = picture(path)[217:277, 175:1065, :3]  # the strategy's axes: margins are 1.75 and 1.35 inches
     blue = ((pixels[..., 2] - pixels[..., 0]) > 0.25).any(axis=0)
-    assert runs(blue) == [(pytest.approx(1336 * 0.25, abs=3), pytest.approx(1336 * 0.5, abs=3))]
+    assert runs(blue) == [(pytest.approx(890 * 0.25, abs=3), pytest.approx(890 * 0.5, abs=3))]
 
 
 def test_a_semantic_stretch_is_named_by_the_word_that_fills_it():
@@ -200,7 +200,7 @@ def test_mask_picture_takes_scores_of_any_kind(tmp_path):
         "nothing": (torch.full((30,), torch.nan), hidden),
     }
     path = plot_masks(tmp_path / "m.png", audio=clip.audio[:0], fps=FPS, semantic=torch.full((30,), 0.1), rows=rows)
-    assert picture(path).shape[1] == 1800
+    assert picture(path).shape[1] == 1200
 
 
 def test_mask_picture_refuses_rows_that_do_not_fit(tmp_path):

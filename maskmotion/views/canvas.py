@@ -21,7 +21,7 @@ def viz(module: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        package = module.split(".")[0].replace("_", "-")
+        package = module.split(".")[0].replace("_", "-").replace("sklearn", "scikit-learn")
         raise ImportError(
             f"pictures and videos need {package}, which is not installed: pip install maskmotion[viz]"
         ) from error
@@ -39,7 +39,7 @@ def save_png(figure: Any, path: str | Path) -> Path:
     if Path(path).suffix.lower() != ".png":
         raise ValueError(f"{path}: pictures are written as PNG; give a name that ends in .png")
     with atomic(path) as temporary:
-        figure.savefig(temporary, format="png")
+        figure.savefig(temporary, format="png", pil_kwargs={"optimize": True})
     return Path(path)
 
 

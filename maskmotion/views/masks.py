@@ -85,7 +85,7 @@ def plot_masks(
 def _panels(heights: Sequence[float]) -> tuple[list[Any], Any]:
     """One axes per height in inches, from top to bottom, with a shared time axis."""
     total = sum(heights) + 0.1 * len(heights) + _HEAD + _FOOT
-    figure = new_figure(_WIDTH, total)
+    figure = new_figure(_WIDTH, total, dpi=100)
     panels, top = [], total - _HEAD
     for height in heights:
         box = (
