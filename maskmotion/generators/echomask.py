@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,9 +30,11 @@ from maskmotion.nn.alignment import token_means
 from maskmotion.nn.linear import Linear, Mlp
 from maskmotion.nn.motion import MotionEncoder
 from maskmotion.nn.post_norm import EncoderLayer
+from maskmotion.rng import Rng
+from maskmotion.sampling.clip import Speech
 from maskmotion.shapes import Bool, Float, Int
 from maskmotion.tokenizers.body import BodyTokenizer
-from maskmotion.types import Batch, Condition, Prediction, Quantized, Record
+from maskmotion.types import Batch, Condition, Prediction, Quantized, Record, Window
 
 SPEAKER = "speaker"
 
@@ -105,6 +107,8 @@ class EchoMask(MaskedGenerator):
             in the passes with mask="seed".
         sums: "paper": as in `MaskedGenerator`. "release": sums over parts and layers, class losses by 1 / (q + 1), the
             squared error of each layer's latents as it is.
+        windows: how clips are cut: "library" over every frame, "release" as in `echomask_clip.released_plan`, where seeds
+            have jaw and eyes at rest and every window's path begins where the clip's does.
         The others as in `MaskedGenerator`.
     """
 
@@ -137,10 +141,16 @@ class EchoMask(MaskedGenerator):
         visible: float = 0.1,
         latent_norm: Literal["l1", "l2"] = "l2",
         sums: Literal["paper", "release"] = "paper",
+        windows: Literal["library", "release"] = "library",
     ) -> None:
         super().__init__(body, conditioners, masker, seed_frames, passes, code, latent, semantic, visible, latent_norm)
         _check(body, conditioners, attended, passes, contrast)
-        self.dim, self.normalise, self.contrast, self.sums = dim, normalise, contrast, sums
+        if windows == "release" and seed_frames % body.downsample:
+            raise ValueError(
+                f'windows="release" needs seed frames that are whole tokens, got {seed_frames} and {body.downsample} frames '
+                "a token"
+            )
+        self.dim, self.normalise, self.contrast, self.sums, self.windows = dim, normalise, contrast, sums, windows
         self.who = {branch: _speaker(branch, conditioners) for branch in (FACE, "body")}
         self.sounds = tuple(name for name in conditioners if not name.endswith(SPEAKER))
         common, own = halvings(body.downsample)
@@ -220,6 +230,23 @@ class EchoMask(MaskedGenerator):
         for part in self.body.parts:
             logits[part], latents[part] = self._head(part)(told[part], kept.memory.get(part), real, kept.valid)
         return Prediction(logits, latents, hidden=tokens)
+
+    def generate_clip(
+        self,
+        speech: Speech,
+        seed: Float[Tensor, "B seed D"],
+        window: int,
+        rng: Rng | None,
+        on_window: Callable[[int, int], None],
+        hints: tuple[Tensor, Tensor] | None,
+        **sampling: Any,
+    ) -> Window | None:
+        """A whole clip, its speech heard at once; None, as the library does it, where seeds are no whole tokens."""
+        from maskmotion.generators.echomask_clip import echomask_clip
+
+        if seed.shape[1] % self.body.downsample:
+            return None
+        return echomask_clip(self, speech, seed, window, rng, on_window, hints, **sampling)
 
     def attend(
         self, motion: Float[Tensor, "B T D"], valid: Bool[Tensor, "B T"], conditions: Mapping[str, Condition]

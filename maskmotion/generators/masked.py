@@ -13,6 +13,7 @@ from maskmotion.generators.passes import (
     GENERATION_AND_MASKER,
     Pass,
     check_passes,
+    check_sampling,
     choose,
     divide,
     prediction_parts,
@@ -272,10 +273,7 @@ class MaskedGenerator(Generator):
         decode: from the chosen codes, or from the predicted code vectors (smoother, smaller motion).
         Raises TypeError for other sampling options, ValueError for a negative temperature or a temperature without rng.
         """
-        if unknown:
-            raise TypeError(f"no sampling option {sorted(unknown)}; {type(self).__name__} has: temperature, decode")
-        if temperature < 0 or (temperature > 0 and rng is None):
-            raise ValueError(f"temperature is 0 or more and needs an rng above 0, got {temperature} and rng={rng}")
+        check_sampling(temperature, rng, unknown, f"{type(self).__name__} has: temperature, decode")
         prediction = self.predict(batch.motion, hidden, batch.valid, self.condition(batch))
         latents = self.choose(prediction, temperature, rng, decode)
         return Window(self.body.decode(latents, batch.motion.shape[1]), latents, dict(prediction.attention))

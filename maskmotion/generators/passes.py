@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Literal
 
@@ -76,6 +76,14 @@ def token_errors(
     missed, spread = predicted - target.latents, target.latents.var().clamp(min=1e-6)
     errors["latents"] = missed.square().mean(-1) / spread if norm == "l2" else missed.abs().mean(-1) / spread.sqrt()
     return errors
+
+
+def check_sampling(temperature: float, rng: Rng | None, unknown: Collection[str], known: str) -> None:
+    """TypeError for sampling options that nobody has, ValueError for a temperature that cannot be."""
+    if unknown:
+        raise TypeError(f"no sampling option {sorted(unknown)}; {known}")
+    if temperature < 0 or (temperature > 0 and rng is None):
+        raise ValueError(f"temperature is 0 or more and needs an rng above 0, got {temperature} and rng={rng}")
 
 
 def choose(logits: Tensor, temperature: float, rng: Rng | None) -> Tensor:
