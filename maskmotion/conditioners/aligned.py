@@ -157,25 +157,27 @@ class Aligned(Conditioner):
 
     def _terms(
         self,
-        name: str,
+        space: str,
         speech: Float[Tensor, "B T C"],
         motion: Float[Tensor, "B N C"],
         frames: Bool[Tensor, "B T"],
         tokens: Bool[Tensor, "B N"],
     ) -> dict[str, Tensor]:
         """Weighted losses of one space."""
-        rows, terms = tokens.any(dim=1), {}
-        by_token = token_means(speech, frames, self.fold)
-        one, other = time_mean(speech, frames), time_mean(motion, tokens)
-        if self.weights["frame"]:
-            terms["frame"] = info_nce(by_token, motion, tokens, self.temperature, self.negatives)
-        if self.weights["sentence"]:
-            terms["sentence"] = info_nce(one[:, None], other[:, None], rows[:, None], self.temperature, "batch")
-        if self.weights["match"]:
-            terms["match"] = self._match(self.matcher[name], one, other, rows)
-        if self.weights["regress"]:
-            missed = (self.regressor[name](by_token) - motion).square().mean(-1)
-            terms["regress"] = weighted_mean(missed, tokens.to(missed))
+        wanted, terms = {name for name, weight in self.weights.items() if weight}, {}
+        if wanted & {"frame", "regress"}:
+            by_token = token_means(speech, frames, self.fold)
+            if "frame" in wanted:
+                terms["frame"] = info_nce(by_token, motion, tokens, self.temperature, self.negatives)
+            if "regress" in wanted:
+                missed = (self.regressor[space](by_token) - motion).square().mean(-1)
+                terms["regress"] = weighted_mean(missed, tokens.to(missed))
+        if wanted & {"sentence", "match"}:
+            rows, one, other = tokens.any(dim=1), time_mean(speech, frames), time_mean(motion, tokens)
+            if "sentence" in wanted:
+                terms["sentence"] = info_nce(one[:, None], other[:, None], rows[:, None], self.temperature, "batch")
+            if "match" in wanted:
+                terms["match"] = self._match(self.matcher[space], one, other, rows)
         return {term: self.weights[term] * value for term, value in terms.items()}
 
     def _match(self, matcher: nn.Module, speech: Tensor, motion: Tensor, rows: Tensor) -> Tensor:
