@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from maskmotion.data.features import default_folder
 from maskmotion.shapes import Float
 
+PLANTED = "planted"  # names the small encoder that `maskmotion data speech` trains
 STEP = 320  # samples between two HuBERT steps (20 ms): product of its convolutions' strides
 FIELD = 400  # samples one step sees (25 ms); step k is centred at STEP * k + FIELD / 2
 _HASHED = 1 << 24  # bytes of each file that its fingerprint reads: names, shapes and the first weights
@@ -22,7 +24,8 @@ class Hubert:
     """A low and a high hidden layer. The checkpoint's small files are read at once, its weights when it first hears.
 
     Args:
-        checkpoint: a local folder with config.json and model.safetensors, or a name on the Hugging Face hub.
+        checkpoint: a local folder with config.json and model.safetensors, a name on the Hugging Face hub, or "planted",
+            the small encoder of the planted corpus.
         low, high: hidden layers, 0 (before the first) to the number of layers; negative counts from the end.
 
     Attributes:
@@ -30,6 +33,8 @@ class Hubert:
     """
 
     def __init__(self, checkpoint: str, low: int, high: int) -> None:
+        if checkpoint == PLANTED:
+            checkpoint = str(_require_planted())
         self.checkpoint = checkpoint
         self._folder = _folder(checkpoint)
         config = _read_config(self._folder, checkpoint)
@@ -60,6 +65,21 @@ class Hubert:
         # the last entry of hidden_states lacks the final norm in some versions of transformers
         layers = [*output.hidden_states[: self._count], output.last_hidden_state]
         return torch.cat([layers[self.low][0], layers[self.high][0]], dim=-1).cpu()
+
+
+def planted_folder(data: str = "planted-v1") -> Path:
+    """Where the encoder trained on a planted corpus's phones is kept: speech/NAME in the cache's folder."""
+    return default_folder() / "speech" / data
+
+
+def _require_planted() -> Path:
+    folder = planted_folder()
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(
+            f"speech.checkpoint={PLANTED!r} names {folder}, which is not there: train it once with `maskmotion data speech` "
+            "(about two minutes), or give the path of a HuBERT's folder"
+        )
+    return folder
 
 
 @lru_cache(maxsize=1)

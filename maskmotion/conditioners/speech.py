@@ -54,7 +54,8 @@ class Speech(Conditioner):
     weights are never trained and never saved with a model, the recipe names the checkpoint.
 
     Args:
-        checkpoint: a local folder with config.json and model.safetensors, or a name on the Hugging Face hub.
+        checkpoint: a local folder with config.json and model.safetensors, a name on the Hugging Face hub, or "planted",
+            which `maskmotion data speech` trains.
         low: hidden layer, 0 (before the first) to the number of layers; negative counts from the end.
         high: the same.
     """
