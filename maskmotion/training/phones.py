@@ -33,6 +33,7 @@ ABOUT = "speech.json"  # beside the weights: what they were trained on; written 
 _BATCH, _CROP = 4, 100  # crops of a batch, HuBERT steps of a crop: 2 s
 _ALIGNED = 0.5  # share of the training that learns from the phones' times, before CTC: CTC alone takes far longer
 _HIDDEN, _SPAN = 0.3, 10  # share of the steps that are hidden as in HuBERT's training, in spans of so many
+_DROPOUTS = ("hidden", "attention", "activation", "feat_proj", "final")  # hiding steps does their work
 _LR, _WARMUP, _GRAD_NORM = 2e-3, 0.15, 1.0
 
 
@@ -223,6 +224,7 @@ def _new_model(symbols: int) -> Any:
     """About 560,000 weights; narrow convolutions of HuBERT's own strides, so a step is 320 samples."""
     from transformers import HubertConfig, HubertForCTC
 
+    none: dict[str, Any] = dict.fromkeys(("layerdrop", *(f"{name}_dropout" for name in _DROPOUTS)), 0.0)
     config = HubertConfig(
         hidden_size=96,
         num_hidden_layers=4,
@@ -235,10 +237,9 @@ def _new_model(symbols: int) -> Any:
         feat_extract_norm="layer",  # the other kind takes its mean over all of the recording
         do_stable_layer_norm=True,
         vocab_size=symbols,
-        **dict.fromkeys(("layerdrop", "hidden_dropout", "attention_dropout", "activation_dropout"), 0.0),
-        **dict.fromkeys(("feat_proj_dropout", "final_dropout"), 0.0),
         mask_time_prob=_HIDDEN,  # a HubertModel has a vector for hidden steps only where this is above 0
         mask_time_length=_SPAN,
+        **none,
     )
     return HubertForCTC(config).train()
 
