@@ -55,7 +55,8 @@ def info_nce(
     valid = torch.ones_like(queries[..., 0], dtype=torch.bool) if valid is None else valid
     if negatives == "batch":
         queries, keys, valid = queries.flatten(0, 1)[None], keys.flatten(0, 1)[None], valid.flatten()[None]
-    cosine = F.normalize(queries.float(), dim=-1, eps=1e-6) @ F.normalize(keys.float(), dim=-1, eps=1e-6).mT
+    with torch.autocast(queries.device.type, enabled=False):  # a tenth of a cosine of 8 bits is no likelihood
+        cosine = F.normalize(queries.float(), dim=-1, eps=1e-6) @ F.normalize(keys.float(), dim=-1, eps=1e-6).mT
     logits = (cosine / temperature).masked_fill(~valid[:, None, :], torch.finfo(cosine.dtype).min)
     own = logits.log_softmax(dim=-1).diagonal(dim1=1, dim2=2)
     return -weighted_mean(torch.where(valid, own, 0.0), valid.to(own))

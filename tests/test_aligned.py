@@ -17,6 +17,7 @@ from maskmotion.generators import Tiny
 from maskmotion.losses import info_nce
 from maskmotion.motion.layout import SMPLX
 from maskmotion.nn.post_norm import EncoderLayer
+from maskmotion.nn.transformer import positions
 from maskmotion.strategies import Random
 from maskmotion.testing import check, example_batch, example_generator
 
@@ -133,6 +134,18 @@ def test_low_is_heard_before_high_in_whatever_order_they_are_given(body):
     assert torch.equal(aligned(backwards).features, make(body)(batch).features)
 
 
+def test_without_hierarchy_the_sum_of_both_levels_is_heard_at_once(body):
+    aligned, batch = make(body, hierarchy=False, encoders=(1, 1, 1)), window()
+    said = aligned(batch)
+    assert list(aligned.way(batch)[JOINT]) == ["queries", "both", "aligned"]
+    low, high = said.levels["low"], said.levels["high"]
+    heard = low + high + positions(32, DIM, low)
+    (space,) = aligned.spaces.values()
+    assert torch.allclose(space.listen({"both": heard}, None)["aligned"], said.features)
+    with pytest.raises(ValueError, match="one attention over both levels"):
+        make(body, hierarchy=False, levels=("low",))
+
+
 @pytest.mark.parametrize("encoders", [(0, 0, 2), (1, 0, 0), (2, 1, 3)])
 def test_encoders_are_layers_before_between_and_after_the_levels(body, encoders):
     aligned = make(body, encoders=encoders)
@@ -154,11 +167,11 @@ def test_encoders_are_layers_before_between_and_after_the_levels(body, encoders)
 def test_queries_are_repeated_over_time_and_positions_tell_steps_apart(body):
     aligned, batch = make(body, queries=8), window(2, 24)
     way = aligned.way(batch)[JOINT]["queries"].expand(2, -1, -1)
-    positions = make(body, queries=1, query_std=0.0).way(batch)[JOINT]["queries"]
-    own = (way - positions)[0]
+    places = make(body, queries=1, query_std=0.0).way(batch)[JOINT]["queries"]
+    own = (way - places)[0]
     torch.testing.assert_close(own[:8], aligned.spaces[JOINT].queries)
     torch.testing.assert_close(own[8:16], own[:8])
-    assert not torch.allclose(positions[0, 0], positions[0, 1])
+    assert not torch.allclose(places[0, 0], places[0, 1])
     one = make(body, queries=1, query_std=0.0).spaces[JOINT].queries
     assert one.shape == (1, DIM)
     assert (one == 0).all()

@@ -85,3 +85,11 @@ def test_zero_vectors_give_neither_nan_nor_infinite_gradients():
 def test_a_temperature_is_above_zero(temperature):
     with pytest.raises(ValueError, match="above 0"):
         info_nce(*pair(), temperature=temperature)
+
+
+def test_mixed_precision_changes_nothing():
+    queries, keys = pair(2, 30, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = info_nce(queries, keys)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, info_nce(queries, keys))

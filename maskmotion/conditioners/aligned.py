@@ -38,7 +38,8 @@ class Aligned(Conditioner):
         dim: C. heads: of every attention.
         encoders: layers of the transformer that queries and motion share: before, between and after the two levels.
         levels: of speech that are heard; the attention over the other is left out (EchoMask, Table 2).
-        hierarchy: False: one attention over both levels at once, their maps summed (EchoMask, Table 2, "low&high").
+        hierarchy: False: one attention, in the place of the lower level's, over the sum of both (EchoMask, Table 2,
+            "low&high").
         by_part: a space and queries for each part; False: one, whose motion is all parts' latents together.
         queries: learned vectors, repeated over time (64: one a frame of a window; 1: time is told by positions alone).
             query_std: of the normal distribution that they start from.
@@ -80,6 +81,8 @@ class Aligned(Conditioner):
         super().__init__()
         self.weights = {"frame": frame, "sentence": sentence, "match": match, "regress": regress}
         _check(speech, levels, encoders, queries, query_std, temperature, self.weights)
+        if not hierarchy and len(levels) < 2:
+            raise ValueError(f"aligned.hierarchy=False is one attention over both levels, got levels={levels}")
         learns = any(self.weights.values())
         if not project and (odd := _other_widths(body, speech, dim, by_part, learns)):
             raise ValueError(

@@ -13,7 +13,7 @@ from maskmotion.nn.transformer import positions
 from maskmotion.shapes import Bool, Float
 
 BOTH = "both"  # the levels of speech at once
-_ORDER = ((1, "low"), (1, BOTH), (2, "high"))  # a level, behind the encoders of which number it is heard
+_PLACES = (("low", BOTH), ("high",))  # what is heard before encoders 1, and before encoders 2
 
 
 class Alignment(nn.Module):
@@ -59,8 +59,8 @@ class Alignment(nn.Module):
         if valid is not None or (self.training and self.dropout.p > 0):
             x = x.expand(rows, -1, -1)
         x = self._encode(0, self.dropout(x), valid)
-        for number in (1, 2):
-            for level in (level for place, level in _ORDER if place == number and level in self.decoders):
+        for number, place in enumerate(_PLACES, 1):
+            for level in (level for level in place if level in self.decoders):
                 decoder = self.decoders[level]
                 assert isinstance(decoder, DecoderLayer)
                 x = decoder.look(x, valid).expand(rows, -1, -1)
