@@ -384,6 +384,20 @@ def test_contrast_falls_for_speech_and_motion_that_belong_together_and_not_for_s
         assert float(wrong[name]) > chance, name
 
 
+@pytest.mark.parametrize(("negatives", "least"), [("clip", 0.0), ("batch", math.log(8) - 0.05)])
+def test_positions_alone_solve_the_contrast_within_a_clip_but_not_within_a_batch(body, negatives, least):
+    """Speech and motion have nothing in common here: a batch of 8 leaves the 8 tokens of the same place to be told."""
+    aligned = make(body, dim=32, dropout=0.0, sentence=0.0, negatives=negatives).train()
+    optimizer = torch.optim.Adam(aligned.parameters(), 3e-3)
+    for step in range(60):
+        batch = window(8, 32, seed=step)
+        loss = losses(aligned, batch, tokens(body, batch, seed=1000 + step))["frame"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert least <= float(loss.detach()) < least + 0.5
+
+
 @pytest.mark.parametrize("by_part", [False, True])
 def test_silence_has_finite_losses_and_gradients(body, by_part):
     aligned = make(body, by_part=by_part, match=1.0, regress=1.0).train()

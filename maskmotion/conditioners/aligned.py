@@ -46,7 +46,8 @@ class Aligned(Conditioner):
         project: linear maps of the levels, and of the latents, to dim; False: both have that width already. All parts'
             latents together are always mapped.
         frame: weight of the contrast of motion tokens and the mean speech of their frames. negatives: what a token is
-            told from: the tokens of its clip, or of the batch on this device.
+            told from: the tokens of its clip (positions tell those, so that it falls to nothing where speech and motion have
+            nothing in common), or of the batch on this device.
         sentence: weight of the contrast of means over time, between the batch's rows. temperature: of both.
         match: weight of telling pairs of means that belong together; match_negatives: from pairs of different rows;
             False: there are only pairs that belong together, as in the release, and nothing to learn.
