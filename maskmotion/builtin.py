@@ -42,6 +42,8 @@ def maskmotion_register(register: Callable[[str, Any], Any]) -> None:
     }.items():
         register(name, thing)
     register("tiny", presets.tiny)
+    register("echomask", presets.echomask)
+    register("echomask-release", presets.echomask_release)
     register("emage", presets.emage)
     register("emage-release", presets.emage_release)
     register("emage-2024-text", presets.emage_2024_text)

@@ -31,7 +31,7 @@ class Attention(nn.Module):
         query, key, value = self.project(x).split(self.dim, dim=-1)
         return self._gather(query, key, value, valid)
 
-    def query(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
+    def query(self, x: Float[Tensor, "*any T C"]) -> Float[Tensor, "*any T C"]:
         """What each step asks of a memory."""
         return linear(x, self.project.weight[: self.dim], self.project.bias[: self.dim])
 
