@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from maskmotion.ablations.runner import ablate
     from maskmotion.config import Body, Recipe, RecipeError, Root, Spec, Tokenizer, Training
     from maskmotion.data.corpus import Corpus, open_corpus
     from maskmotion.generators.masked import MaskedGenerator
@@ -31,6 +32,7 @@ _HOMES = {
     "model": ("Model",),
     "rng": ("seed", "Rng"),
     "training.stages": ("train",),
+    "ablations.runner": ("ablate",),
     "config": ("Recipe", "Spec", "Training", "Tokenizer", "Body", "Root", "RecipeError"),
     "schedules": ("Linear", "Cosine", "value_at"),
     "registry": ("register", "unregister", "lookup", "names", "RegistryError"),

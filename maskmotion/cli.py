@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from maskmotion.cli_ablate import ablate
 from maskmotion.cli_data import data_app
 from maskmotion.cli_view import view_app
 
@@ -21,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data_app, name="data")
+app.command()(ablate)
 app.add_typer(view_app, name="view")
 
 Changes = Annotated[list[str] | None, typer.Argument(help="recipe changes, path=value, e.g. masker.ratio=0.5 seed=1")]

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "maskmotion"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 SERIALISERS = {"pickle", "cPickle", "_pickle", "joblib", "dill", "cloudpickle", "shelve", "marshal"}
-STARTS_PROCESSES = {"demo.py"}  # trains two strategies at a time, by the command line of its own interpreter
+STARTS_PROCESSES = {"demo.py", "ablations/processes.py"}  # train some models at a time, by their own interpreter
 READS_CHECKPOINTS = {"training/convert.py"}  # official checkpoints, with weights_only=True
 
 
