@@ -11,4 +11,4 @@ def is_expected(error: Exception) -> bool:
     from maskmotion.training.loop import TrainingDiverged
 
     known = (RecipeError, RegistryError, RunError, TrainingDiverged, ValueError, FileNotFoundError, PermissionError)
-    return isinstance(error, (*known, ImportError, IsADirectoryError, NotADirectoryError))
+    return isinstance(error, (*known, FileExistsError, ImportError, IsADirectoryError, NotADirectoryError))

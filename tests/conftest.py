@@ -34,6 +34,34 @@ def golden() -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_hubert(tmp_path_factory) -> Path:
+    """A checkpoint's folder: HuBERT of four layers and 64 channels with random weights."""
+    from hubert_folder import write_hubert
+
+    with torch.random.fork_rng():
+        return write_hubert(tmp_path_factory.mktemp("checkpoint") / "small", layers=4, size=64)
+
+
+@pytest.fixture(scope="session")
+def hear_with(small_hubert):
+    """A recipe -> the same recipe that hears with `small_hubert` wherever it hears with a HuBERT; others stay as they are."""
+    from maskmotion.config import Spec
+
+    def changes(spec, path):
+        if spec.name in ("speech", "released_speech"):
+            yield from {f"{path}.checkpoint": str(small_hubert), f"{path}.low": 1, f"{path}.high": -1}.items()
+        for name, value in spec.arguments.items():
+            if isinstance(value, Spec):
+                yield from changes(value, f"{path}.{name}")
+
+    def hear(recipe):
+        specs = recipe.conditioners.items()
+        return recipe.but(dict(change for name, spec in specs for change in changes(spec, f"conditioners.{name}")))
+
+    return hear
+
+
+@pytest.fixture(scope="session")
 def small_corpus():
     """planted-v1-small: the planted corpus at a tenth of its size."""
     import maskmotion as mm
