@@ -11,6 +11,7 @@ import typer
 
 from maskmotion.cli_ablate import ablate
 from maskmotion.cli_data import data_app
+from maskmotion.cli_evaluate import evaluate
 from maskmotion.cli_view import view_app
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data_app, name="data")
+app.command()(evaluate)
 app.command()(ablate)
 app.add_typer(view_app, name="view")
 
@@ -174,36 +176,6 @@ def demo(
     from maskmotion.demo import demo as run_demo
 
     run_demo(run, data, parse_changes(changes or []))
-
-
-@app.command()
-def evaluate(
-    run: Annotated[Path, typer.Argument(help="run folder, saved model or hub id")],
-    data: Data = "planted",
-    split: Annotated[Literal["test", "validation"], typer.Option(help="which clips to measure on")] = "test",
-    out: Annotated[Path | None, typer.Option(help="csv to write; default: evaluation-SPLIT.csv in the run")] = None,
-    device: Annotated[Literal["cpu", "cuda", "mps"], typer.Option(help="where to compute")] = "cpu",
-) -> None:
-    """Measure a model on held-out clips under protocol maskmotion-v1, with the rows that say what the numbers mean.
-
-    Examples:
-
-        maskmotion evaluate runs/random
-
-        maskmotion evaluate runs/beat2 --data PATH/TO/beat_english_v2.0.0 --split validation
-    """
-    import maskmotion as mm
-    from maskmotion.evaluation.bench import Bench
-    from maskmotion.evaluation.report import bounds, print_table, write_csv
-
-    model = mm.Model.from_pretrained(run, device=device)
-    corpus = mm.open_corpus(data, model.recipe.body.window)
-    corpus.require(model.recipe.body.layout())
-    bench = Bench(corpus, split)
-    rows = [{"row": model.recipe.name, **bench.model_measures(model)}]
-    rows += bounds(rows) + [{"row": name, **values} for name, values in bench.sanity_rows(model).items()]
-    print_table(rows, bench)
-    print(write_csv(out or run / f"evaluation-{split}.csv", rows))
 
 
 @app.command()

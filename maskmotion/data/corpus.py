@@ -21,7 +21,7 @@ class Corpus:
     """Clips to learn from and clips to follow learning on; `test` is loaded only when somebody measures.
 
     Make one by hand from your own clips: `Corpus("mine", train=[...], validation=[...])`. `contents` says which parts
-    were recorded, and whether there is speech.
+    were recorded, and whether there is speech. `root` is the tree that the clips are from, where there is one.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Corpus:
     validation: Sequence[Clip] = ()
     load_test: Callable[[], Sequence[Clip]] = field(default=lambda: ())
     contents: Contents = Contents()  # noqa: RUF009  frozen
+    root: Path | None = None
 
     @property
     def test(self) -> Sequence[Clip]:
@@ -68,7 +69,7 @@ def open_corpus(data: str | Path | Corpus, window: int = 64) -> Corpus:
         raise ValueError(f"{root}: its train_test_split.csv names no training clip; see `maskmotion data check {root}`")
     if not validation:
         train, validation = hold_out(train, window)
-    return Corpus(root.name, train, validation, lambda: _clips(root, "test"), read_contents(root))
+    return Corpus(root.name, train, validation, lambda: _clips(root, "test"), read_contents(root), root)
 
 
 def data_root(data: str | Path) -> Path:

@@ -60,11 +60,11 @@ class L1Diversity(Accumulator):
     def update(self, positions: Float[Tensor, "T J 3"]) -> None:
         """Add a clip of joint positions in metres; of what is left after the last whole window, nothing is seen."""
         if len(positions) >= self.length:
-            self._new.append(windows([positions.detach().float().cpu()], self.length))
+            self._new = [*self._new, windows([positions.detach().float().cpu()], self.length)]
 
     def merge(self, other: L1Diversity) -> None:
         """Add the clips that `other` has seen."""
-        self._new.append(other.settled()["windows"])
+        self._new = [*self._new, other.settled()["windows"]]
 
     def settled(self) -> dict[str, Tensor]:
         """All windows."""

@@ -52,15 +52,17 @@ class MotionFeatures(nn.Module):
         """[B, T, columns] -> [B, T/16, dim]; T a multiple of `multiple`."""
 
     @torch.no_grad()
-    def features(self, motions: Iterable[Float[Tensor, "_ D"]]) -> Float[Tensor, "n C"]:
+    def features(self, motions: Iterable[Float[Tensor, "_ D"]], multiple: int | None = None) -> Float[Tensor, "n C"]:
         """Feature vectors of whole clips, one clip after the other, each cut to a multiple of `multiple` frames.
 
         Args:
             motions: clips [T, 437] (or their 330 rotation columns, for the body); what is shorter has no feature.
+            multiple: None: the extractor's own.
         """
+        multiple = multiple or self.multiple
         device = next(self.parameters()).device
         columns = list(READS[self.reads])
-        rows = [motion[: len(motion) - len(motion) % self.multiple, columns].float() for motion in motions]
+        rows = [motion[: len(motion) - len(motion) % multiple, columns].float() for motion in motions]
         kept = [self(row[None].to(device))[0] for row in rows if len(row)]
         return torch.cat(kept) if kept else torch.zeros(0, self.dim)
 

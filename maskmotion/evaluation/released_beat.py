@@ -96,6 +96,11 @@ class ReleasedBeatConstancy(Accumulator):
         self.mean_speed, self.threshold, self.sigma, self.rectified = mean_speed, threshold, sigma, rectified
         self.state = {"sums": torch.zeros(2, dtype=torch.float64)}
 
+    @staticmethod
+    def reaches(frames: int) -> bool:
+        """Whether a clip is long enough to be heard at all."""
+        return frames > 2 * CUT
+
     def update(self, positions: Float[Tensor, "T J 3"], onsets: Float[Tensor, " n"]) -> None:
         """Add a clip: positions of the 55 joints in metres at 30 fps; onsets in seconds after frame 60."""
         weight = len(positions) - 2 * CUT

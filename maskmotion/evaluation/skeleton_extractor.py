@@ -85,7 +85,7 @@ class _BoneConv(nn.Conv1d):
         return F.conv1d(x, self.weight * self.near, self.bias, self.stride, self.padding)
 
 
-class _SkeletonLayer(nn.Module):
+class SkeletonLayer(nn.Module):
     """tanh(pool(norm(convolution of 4 frames) + convolution of 1 frame)), both with stride 2."""
 
     pool: Tensor | None
@@ -139,7 +139,7 @@ class SkeletonExtractor(MotionFeatures):
         self.config = {}
         edges, channels, layers = skeleton_edges(), CHANNELS, []
         for growth in GROWTH:
-            layers.append(_SkeletonLayer(edges, channels, growth))
+            layers.append(SkeletonLayer(edges, channels, growth))
             edges, channels = layers[-1].edges, channels * growth
         self.layers = nn.ModuleList(layers)
         columns = CHANNELS * NUM_JOINTS

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from maskmotion.motion.kinematics import offsets_from_joints
+from maskmotion.motion.kinematics import forward_kinematics, offsets_from_joints
 from maskmotion.motion.rotations import axis_angle_from_6d, axis_angle_to_6d, matrix_from_6d
 from maskmotion.motion.skeleton import NUM_EXPRESSIONS, NUM_JOINTS, PARENTS
 from maskmotion.shapes import Float
@@ -110,9 +110,23 @@ class BodyModel(nn.Module):
             return vertices, joints
         return vertices + translation[..., None, :], joints + translation[..., None, :]
 
-    def _pose(self, rotations: Tensor, expressions: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
+    def joints(
+        self, rotations: Float[Tensor, "*any 55 6"], betas: Float[Tensor, " betas"] | None = None
+    ) -> Float[Tensor, "*any 55 3"]:
+        """The 55 joints of `forward` alone, in metres, for one body shape: no mesh is posed, which is far cheaper."""
+        shape = rotations.new_zeros(0) if betas is None else betas.to(rotations)
+        shape = F.pad(shape, (0, self.num_betas - len(shape)))
+        rest = self.layer.J_regressor @ (self.layer.v_template + self.layer.shapedirs[..., : len(shape)] @ shape)
+        bent = torch.cat([rotations[..., :25, :], self._hands(rotations)], dim=-2)
+        return forward_kinematics(bent, rotations.new_zeros(*rotations.shape[:-2], 3), offsets_from_joints(rest))
+
+    def _hands(self, rotations: Tensor) -> Tensor:
+        """Row-6D of the finger joints with the file's mean hand pose added to their axis-angles."""
         mean = torch.cat([self.layer.left_hand_mean, self.layer.right_hand_mean]).view(30, 3)
-        hands = matrix_from_6d(axis_angle_to_6d(axis_angle_from_6d(rotations[:, 25:]) + mean))
+        return axis_angle_to_6d(axis_angle_from_6d(rotations[..., 25:, :]) + mean)
+
+    def _pose(self, rotations: Tensor, expressions: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
+        hands = matrix_from_6d(self._hands(rotations))
         body = matrix_from_6d(rotations[:, :25])
         posed = self.layer(
             betas=betas,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from maskmotion.evaluation.skeleton_extractor import SkeletonExtractor
+from maskmotion.evaluation.skeleton_extractor import SkeletonExtractor, SkeletonLayer
 
 DEAD = ("fc_mu", "fc_logvar")  # of the variational form, which the release never runs
 _CONVOLUTIONS = {"conv": "residual.0", "shortcut": "shortcut"}
@@ -15,7 +15,7 @@ _CONVOLUTIONS = {"conv": "residual.0", "shortcut": "shortcut"}
 
 def extractor_names() -> dict[str, str]:
     """Official name -> ours, of every weight that is used."""
-    found = {}
+    found: dict[str, str] = {}
     for layer in range(4):
         stem = f"encoder.layers.{layer}.0"
         modules = {**_CONVOLUTIONS, "norm": "residual.1"}
@@ -60,9 +60,10 @@ def _tables(built: SkeletonExtractor) -> dict[str, Tensor]:
     """Official name -> the table that our own skeleton gives."""
     found: dict[str, Tensor] = {}
     for number, layer in enumerate(built.layers):
+        assert isinstance(layer, SkeletonLayer)
         stem = f"encoder.layers.{number}.0"
         for ours, theirs in _CONVOLUTIONS.items():
-            convolution = layer.get_submodule(ours)
+            convolution = layer.conv if ours == "conv" else layer.shortcut
             found[f"{stem}.{theirs}.mask"] = convolution.near.expand_as(convolution.weight)
         if layer.pool is not None:
             found[f"{stem}.common.0.weight"] = layer.pool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +65,24 @@ class Run:
         for prefix in ("", "best-"):
             (self.folder / f"{prefix}{self.checkpoint(stage).name}").unlink(missing_ok=True)
 
+    def note_clips(self, train: Iterable[str], validation: Iterable[str]) -> None:
+        """Note, beside those noted before, the clips that the run learns from and those that choose its best step."""
+        noted = self.state.get("clips", {"train": [], "validation": []})
+        self.state["clips"] = {
+            "train": sorted({*noted["train"], *train}),
+            "validation": sorted({*noted["validation"], *validation}),
+        }
+        self._write_state()
+
     def checkpoint(self, stage: str) -> Path:
         """The file a stage goes on from."""
         return self.folder / f"checkpoint-{stage.replace('/', '-')}.safetensors"
+
+
+def noted_clips(folder: str | Path) -> dict[str, list[str]] | None:
+    """Names of clips that a run has learned from ("train") and chosen by ("validation"); None where it does not say."""
+    path = Path(folder) / STATE
+    return json.loads(path.read_text()).get("clips") if path.is_file() else None
 
 
 class Log:

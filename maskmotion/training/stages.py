@@ -21,11 +21,11 @@ from maskmotion.generators.several import Several
 from maskmotion.model import Model
 from maskmotion.tokenizers.body import BodyTokenizer
 from maskmotion.tokenizers.pretrained import Tokenizers
-from maskmotion.training.checkpoint import RunError, read_tensors
+from maskmotion.training.checkpoint import RunError, put_weights, read_tensors
 from maskmotion.training.further import Further, add_further, several
 from maskmotion.training.loop import fit
 from maskmotion.training.measure import measure_generator, measure_losses, measure_tokenizer
-from maskmotion.training.runs import Log, Run
+from maskmotion.training.runs import Log, Run, noted_clips
 from maskmotion.types import Clip
 
 
@@ -78,13 +78,17 @@ def train(
         for body in (model.body, *(one.body for one in further)):
             body.use_body_model(mesh)
     place = Run(run, recipe, ", ".join(f"{corpus.name} {corpus.fingerprint}" for corpus in corpora))
+    for corpus in corpora:
+        place.note_clips((clip.name for clip in corpus.train), (clip.name for clip in corpus.validation))
     stages = ["tokenizer", *(one.stage for one in further), "root", *model.generator.stages]
     if any(place.done(stage) for stage in stages):
-        model.load_state_dict(read_tensors(place.folder / "model.safetensors")[0])
+        put_weights(model, read_tensors(place.folder / "model.safetensors")[0], place.folder)
     if all(place.done(stage) for stage in stages):
         return model.eval()
     if tokenizer is not None and not place.done("root"):
         take_tokenizers(model, tokenizer)
+        theirs = noted_clips(tokenizer) or {"train": [], "validation": []}
+        place.note_clips(theirs["train"], theirs["validation"])
         place.state["done"] = ["tokenizer", "root"]
     features = FeatureCache(default_folder() if cache is None else cache)
     work = _Work(model, corpora[0], further, several(model.generator, further, place), features, place, device, show)
