@@ -206,11 +206,14 @@ class Model(nn.Module):
     ) -> Model:
         """Load a folder that `save_pretrained` or a run wrote, or a repository of the Hugging Face hub by its id.
 
-        Raises FileNotFoundError when there is neither, RecipeError when a plug-in that the recipe needs is not installed.
+        Raises FileNotFoundError when there is neither, RecipeError when a plug-in that the recipe needs is not installed,
+        RunError when the recipe builds weights of other shapes, as with a HuBERT of another width.
         """
+        from maskmotion.training.checkpoint import put_weights
+
         recipe, tensors = read_saved(path_or_id, revision, local_files_only)
         model = cls.build(recipe)
-        model.load_state_dict(tensors)
+        put_weights(model, tensors, path_or_id)
         return model.to(device).eval()
 
 

@@ -61,6 +61,21 @@ def write_text(path: Path, text: str) -> None:
         ) from error
 
 
+def put_weights(module: nn.Module, tensors: Mapping[str, Tensor], where: str | Path) -> None:
+    """Put saved weights into what a recipe has built. RunError when they do not fit, with one that does not."""
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        built = module.state_dict()
+        sizes = ((name, list(built[name].shape), list(tensors[name].shape)) for name in built if name in tensors)
+        odd = next((f"{name} is {new} here and {old} there" for name, new, old in sizes if new != old), str(error))
+        raise RunError(
+            f"the weights in {where} do not fit the model that its recipe builds: {odd}. Something that the recipe names "
+            "has another size than when they were saved, as a `checkpoint` of speech may have: name the one that they "
+            "were trained with, or train again"
+        ) from error
+
+
 def pack(model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Weights, average, optimizer state and random state as one flat dict of tensors."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
@@ -75,16 +90,20 @@ def pack(model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer)
 
 
 def unpack(
-    tensors: Mapping[str, Tensor], model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
+    tensors: Mapping[str, Tensor],
+    model: nn.Module,
+    average: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    where: str | Path = "the checkpoint",
 ) -> None:
-    """The inverse of `pack`, into existing objects."""
+    """The inverse of `pack`, into existing objects; `where` the tensors are from, for errors (`put_weights`)."""
 
     def under(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
-    model.load_state_dict(under("model."))
+    put_weights(model, under("model."), where)
     if average is not model:
-        average.load_state_dict(under("average."))
+        put_weights(average, under("average."), where)
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in under("optimizer.").items():
         index, field = name.split(".", 1)

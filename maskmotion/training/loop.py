@@ -63,7 +63,7 @@ def fit(
     best, start = Best(checkpoint), 0
     if checkpoint is not None and checkpoint.exists():
         tensors, about = read_tensors(checkpoint)
-        unpack(tensors, model, ema.model, optimizer)
+        unpack(tensors, model, ema.model, optimizer, checkpoint)
         start, best.value = int(about["step"]), float(about["best"])
     wrapped, stepper = accelerator.prepare(model, optimizer)
     every = config.validate_every or max(1, config.steps // 8)
