@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import json
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,26 +96,6 @@ def test_frechet_distance_refuses_single_rows_and_nan() -> None:
         frechet_distance(torch.zeros(1, 3), torch.zeros(5, 3))
     with pytest.raises(ValueError, match="not finite"):
         frechet_distance(torch.zeros(5, 3), torch.full((5, 3), math.nan))
-
-
-@pytest.mark.parametrize("key", ["fullrank", "same", "rank_deficient", "fullrank_f32"])
-def test_frechet_parity_with_the_release(key: str) -> None:
-    golden = os.environ.get("MASKMOTION_GOLDEN")
-    if not golden:
-        pytest.skip("MASKMOTION_GOLDEN does not name the folder of golden fixtures")
-    folder = Path(golden) / "emage" / "metrics"
-    with np.load(folder / "frechet_inputs.npz") as file:
-        a, b = torch.from_numpy(file["A"]), torch.from_numpy(file["B"])
-    sets = {
-        "fullrank": (a, b),
-        "same": (a, a),
-        "rank_deficient": (a[:15], b[:13]),
-        "fullrank_f32": (a.float(), b.float()),
-    }
-    expected = json.loads((folder / "results.json").read_text())[f"frechet_{key}"]
-    # the release roots a rank-deficient product with a general solver: its own error is larger there
-    tolerance = 1e-4 if key == "rank_deficient" else 1e-7
-    assert frechet_distance(*sets[key], eps=1e-6) == pytest.approx(expected, rel=tolerance, abs=1e-9)
 
 
 # Feature extractor and FGD

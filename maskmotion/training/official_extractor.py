@@ -36,7 +36,7 @@ def build_extractor(tensors: Mapping[str, Tensor]) -> SkeletonExtractor:
         ValueError: every weight that is missing, unknown, or of another shape, and every table that says otherwise.
     """
     built, names = SkeletonExtractor(), extractor_names()
-    tables = _tables(built)
+    tables = extractor_tables(built)
     state = built.state_dict()
     known = {*names, *tables, *(f"{name}.{kind}" for name in DEAD for kind in ("weight", "bias"))}
     problems = [f"missing: {name}" for name in (*names, *tables) if name not in tensors]
@@ -56,7 +56,7 @@ def build_extractor(tensors: Mapping[str, Tensor]) -> SkeletonExtractor:
     return built.eval()
 
 
-def _tables(built: SkeletonExtractor) -> dict[str, Tensor]:
+def extractor_tables(built: SkeletonExtractor) -> dict[str, Tensor]:
     """Official name -> the table that our own skeleton gives."""
     found: dict[str, Tensor] = {}
     for number, layer in enumerate(built.layers):
