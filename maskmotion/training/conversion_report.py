@@ -23,7 +23,8 @@ class FileReport:
 
     file: path below the source. network: what it holds, in words. release: whose layout that is.
     mapped, kept, ignored: names of its tensors; kept: under their own names in the file `kept_in`; ignored: weights that
-    the release has and never uses. beside: what else lay in the file and is no weight.
+    the release has and never uses. beside: what else lay in the file and is no weight. lacks: of a network that is kept,
+    what would have made a model of it; empty: nothing does in this version.
     """
 
     file: str
@@ -35,6 +36,7 @@ class FileReport:
     kept_in: str | None = None
     ignored: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    lacks: str = ""
 
     @property
     def official_name(self) -> str | None:
@@ -53,9 +55,8 @@ class FileReport:
         """The file as text: what it is first, what became of it below."""
         told = [f"mapped: {_groups(self.mapped)}"]
         if self.kept_in is not None:
-            told = [
-                f"kept under its own names in {self.kept_in}, no network of this version reads it: {len(self.kept)} tensors"
-            ]
+            why = f"a model needs {self.lacks} beside it" if self.lacks else "no network of this version reads it"
+            told = [f"kept under its own names in {self.kept_in}, {why}: {len(self.kept)} tensors"]
         told.append(f"ignored by name (its release never uses them): {_groups(self.ignored)}")
         if self.beside:
             told.append(f"not weights, left out: {', '.join(self.beside)}")

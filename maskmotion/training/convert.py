@@ -25,6 +25,7 @@ from maskmotion.training.checkpoint import RunError, read_tensors, write_tensors
 from maskmotion.training.conversion_report import ConvertError, FileReport, Report, what_lacks
 from maskmotion.training.conversion_source import WORDS, contradictions, find, read_config, sha256
 from maskmotion.training.official import EMAGE_HUB, OtherNetwork, other_network
+from maskmotion.training.official_echomask import TABLES, build_echomask
 from maskmotion.training.official_emage import POSITIONS, YEARS, build_emage
 from maskmotion.training.official_tokenizers import (
     BOOKS,
@@ -60,11 +61,11 @@ class _Other:
 
 
 def convert(source: str | Path, target: str | Path) -> Report:
-    """Convert official checkpoints to a folder that `Tokenizers.from_pretrained` loads, and a whole EMAGE to a model.
+    """Convert official checkpoints to a folder that `Tokenizers.from_pretrained` loads, whole EMAGEs and EchoMasks to models.
 
     Tokenizers of EMAGE, EchoMask and SemTalk are known by the names and shapes of what is in a file, whatever it is
-    called. A network of EMAGE beside the tokenizers of all its parts and its global motion predictor makes a folder that
-    `Model.from_pretrained` loads. Networks of other kinds are kept under their own names, each in a file beside them.
+    called. A network of EMAGE or EchoMask beside the tokenizers of all its parts and its global motion predictor makes a
+    folder that `Model.from_pretrained` loads. Networks of other kinds are kept under their own names, each in a file beside them.
     `vocab.json` is copied.
 
     Args:
@@ -108,23 +109,27 @@ def convert(source: str | Path, target: str | Path) -> Report:
 
 
 def _whole(tokenizers: Sequence[_Tokenizer], others: Sequence[_Other]) -> _Other | None:
-    """The one network of EMAGE that all its tokenizers lie beside."""
-    networks = [one for one in others if one.network.file in YEARS]
-    parts = {one.network.part for one in tokenizers if one.network.family == "plain"}
-    return networks[0] if len(networks) == 1 and parts == {*FOUR_PARTS, ROOT} else None
+    """The one network that all its tokenizers lie beside."""
+    parts = {one.network.part: one.network.family for one in tokenizers}
+    kinds = {family for part, family in parts.items() if part != ROOT}
+    networks = [one for one in others if one.network.beside in kinds]
+    return networks[0] if len(networks) == 1 and set(parts) == {*FOUR_PARTS, ROOT} else None
 
 
 def _taken(one: _Other) -> _Other:
-    """A network that the model reads: its table of positions is computed anew, all else is mapped."""
-    mapped = tuple(name for name in one.report.kept if name != POSITIONS)
-    ignored = (*one.report.ignored, *(name for name in one.report.kept if name == POSITIONS))
+    """A network that the model reads: its tables of positions are computed anew, all else is mapped."""
+    tables = {POSITIONS, *TABLES}
+    mapped = tuple(name for name in one.report.kept if name not in tables)
+    ignored = (*one.report.ignored, *(name for name in one.report.kept if name in tables))
     return replace(one, report=replace(one.report, mapped=mapped, ignored=ignored, kept=(), kept_in=None))
 
 
 def _model(one: _Other, tokenizers: Tokenizers, words: Path | None) -> Model:
     vocabulary = None if words is None else Vocabulary.read(words)
     try:
-        return build_emage(one.tensors, YEARS[one.network.file], tokenizers, vocabulary)
+        if one.network.file in YEARS:
+            return build_emage(one.tensors, YEARS[one.network.file], tokenizers, vocabulary)
+        return build_echomask(one.tensors, tokenizers)
     except ValueError as error:
         raise ConvertError(f"{one.report.file} ({one.network.title}): {error}") from None
 
@@ -150,7 +155,8 @@ def _open(path: Path, name: str) -> _Tokenizer | _Other:
             raise ConvertError(f"{name}: {network.title} has {network.tensors} tensors, this file {len(tensors)}")
         dead = tuple(key for key in tensors if network.is_dead(key))
         kept = {key: value for key, value in tensors.items() if key not in dead}
-        return _Other(replace(report, kept=tuple(kept), ignored=dead), network, kept, config)
+        lacks = "the tokenizers of all its parts and its global motion predictor" if network.beside else ""
+        return _Other(replace(report, kept=tuple(kept), ignored=dead, lacks=lacks), network, kept, config)
     if problems := [*_differences(shapes, network), *contradictions(path, network, config)]:
         raise ConvertError("\n".join(f"{name} ({network.title}): {problem}" for problem in problems))
     network = replace(network, commitment=float(config.get("vae_quantizer_lambda", 1.0)))

@@ -1,4 +1,4 @@
-"""What is known of the official checkpoints: files by sha256, licences, and networks that are kept as they are.
+"""What is known of the official checkpoints: files by sha256, licences, and networks that are no tokenizers.
 
 Facts of the releases of EMAGE, SemTalk and EchoMask; not a line of theirs is here. Their tokenizers are in
 `official_tokenizers`.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,11 @@ KNOWN: Mapping[str, tuple[str, Release]] = {
 
 @dataclass(frozen=True)
 class OtherNetwork:
-    """A network that is kept under its own names: nothing of this version reads it.
+    """A network that is no tokenizer: it becomes a model with its tokenizers, or is kept under its own names.
 
     file: name of the safetensors file to write. marks: it is known by a name that begins with each of them. tensors: how
     many the release has. dead: patterns of the first steps of names of weights that the release has and never uses.
+    beside: the kind of tokenizers that it becomes a model with; None: nothing of this version reads it.
     """
 
     title: str
@@ -52,6 +54,7 @@ class OtherNetwork:
     marks: tuple[str, ...]
     tensors: int
     dead: tuple[str, ...] = ()
+    beside: Literal["plain", "dilated"] | None = None
 
     def is_dead(self, name: str) -> bool:
         """Whether the release never uses this weight."""
@@ -68,6 +71,7 @@ OTHERS: tuple[OtherNetwork, ...] = (
         marks=("mask_embedding", "moton_proj."),
         tensors=608,
         dead=("transformer_en_layer", "audio_motion_cross_attn_layer"),
+        beside="plain",
     ),
     OtherNetwork(
         "EchoMask",
@@ -79,6 +83,7 @@ OTHERS: tuple[OtherNetwork, ...] = (
             *(*_UNUSED, *(rf"MAM\.{name}" for name in _TEMPLATES), "wordhints_decoder", "joint_dim_reducer"),
             *(r"hubert_encoder(_body)?", r"at_attn_\w+", r"audio_pre_encoder_\w+"),
         ),
+        beside="dilated",
     ),
     OtherNetwork(
         "SemTalk's sparse model",
@@ -106,6 +111,7 @@ OTHERS: tuple[OtherNetwork, ...] = (
         marks=("mask_embeddings", "text_pre_encoder_face."),
         tensors=618,
         dead=_TEMPLATES,
+        beside="plain",
     ),
     OtherNetwork(
         "EMAGE's audio model of 2024",
@@ -114,6 +120,7 @@ OTHERS: tuple[OtherNetwork, ...] = (
         marks=("mask_embeddings", "audio_pre_encoder_face.feat_extractor."),
         tensors=608,
         dead=_TEMPLATES,
+        beside="plain",
     ),
     OtherNetwork(
         "the FGD feature extractor AESKConv",
@@ -123,11 +130,11 @@ OTHERS: tuple[OtherNetwork, ...] = (
         tensors=56,
     ),
 )
-"""Networks that are kept, the one with the more particular marks first."""
+"""Networks that are no tokenizers, the one with the more particular marks first."""
 
 
 def other_network(names: Iterable[str]) -> OtherNetwork | None:
-    """Which of the networks that are kept a state dict holds, by its names; None for none of them."""
+    """Which of the networks that are no tokenizers a state dict holds, by its names; None for none of them."""
     found = list(names)
     fits = (other for other in OTHERS if all(any(name.startswith(mark) for name in found) for mark in other.marks))
     return next(fits, None)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from torch import Tensor
 
+from maskmotion.config import Recipe, RecipeError
 from maskmotion.generators.echomask_parts import FACE, OWN
+from maskmotion.model import Model
+from maskmotion.tokenizers.pretrained import Tokenizers
 from maskmotion.training.official_aligned import aligned_keys
-from maskmotion.training.official_layers import layer_keys, linear_keys, mlp_keys
+from maskmotion.training.official_layers import check_names, copy_weights, layer_keys, linear_keys, mlp_keys
+from maskmotion.training.official_tokenizers import Shapes
 
 ATTENDED = ("hands", "upper", "lower")
 """Parts whose speech queries motion in the release, in the order of their fusion weights."""
 LAYERS, FACE_LAYERS, BOOKS, RESIDUAL_LAYERS = 8, 4, 6, 3
+TABLES = ("position_embeddings.pe", "MAM.position_embeddings.pe", "MAM.position_embeddings_hubert.pe")
+"""Positions: computed, not learned."""
 _PARTS = (FACE, *OWN)
 _MLP = ("mlp.0", "mlp.2")
 _EXCHANGE = {
@@ -23,9 +30,65 @@ _EXCHANGE = {
 }
 
 
+def build_echomask(tensors: Mapping[str, Tensor], tokenizers: Tokenizers) -> Model:
+    """A whole model of the network in a file and the tokenizers beside it, as the recipe `echomask-release` in its sizes.
+
+    tensors: what the release uses of the file, under its names. ValueError for tensors that are missing, unknown or of
+    another shape, and for tokenizers that do not belong to it.
+    """
+    keys = echomask_keys()
+    check_names({name: name for name in tensors}, keys, TABLES)
+    _check_tokenizers(tokenizers, tensors["motion_encoder.main.0.weight"].shape[0])
+    recipe = echomask_recipe({name: tuple(value.shape) for name, value in tensors.items()})
+    try:
+        model = Model.build(recipe.but(tokenizers.plan.changes()))
+    except RecipeError as error:
+        raise ValueError(str(error)) from None
+    copy_weights(tensors, keys, model.generator.state_dict(), official_shape, as_ours, TABLES)
+    model.body.load_state_dict(tokenizers.body.state_dict())
+    assert tokenizers.root is not None
+    model.root.load_state_dict(tokenizers.root.state_dict())
+    return model.eval()
+
+
+def echomask_recipe(shapes: Shapes) -> Recipe:
+    """The preset that fits a network's shapes, with its sizes. Heads cannot be told from shapes and are the release's."""
+    from maskmotion.presets.echomask import echomask_release
+
+    speakers, dim = shapes["spearker_encoder_face.weight"]
+    features = shapes["motion_encoder.main.0.weight"][0]
+    changes: dict[str, Any] = {
+        "generator.dim": dim,
+        "generator.features": features,
+        "generator.feed": shapes["mask_generator.shared_transformer_decoder.layers.0.linear1.weight"][0],
+        "generator.residual_feed": shapes["predict_res_face.cross_attn_1.layers.0.linear1.weight"][0],
+        "conditioners.speech.dim": features,
+        "conditioners.speech.speech.dim": features,
+    }
+    for branch in (FACE, "body"):
+        changes |= {f"conditioners.{branch}_speaker.{name}": x for name, x in (("dim", dim), ("count", speakers))}
+    return echomask_release().but(changes)
+
+
+def _check_tokenizers(tokenizers: Tokenizers, features: int) -> None:
+    body = tokenizers.body
+    if body.num_layers != BOOKS or body.dim != features:
+        raise ValueError(
+            f"it predicts {BOOKS} residual layers of width {features}, the tokenizers beside it have {body.num_layers} of "
+            f"width {body.dim}"
+        )
+
+
 def echomask_keys() -> dict[str, str]:
     """Official name -> ours within the generator, for every tensor that is used."""
     return dict(_pairs())
+
+
+def official_shape(ours: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The official shape of one of our tensors, by its name and shape in the generator."""
+    if ".pairs." in ours and len(shape) == 2:
+        return shape[0], shape[1] // 2, 2
+    return (1, 1, *shape) if ours == "mask_embedding" else (1, *shape) if ours.endswith(".queries") else shape
 
 
 def as_ours(ours: str, value: Tensor) -> Tensor:

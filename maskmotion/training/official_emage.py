@@ -6,16 +6,14 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from maskmotion.conditioners.words import Words
 from maskmotion.config import Recipe, RecipeError
 from maskmotion.data.vocabulary import Vocabulary
 from maskmotion.model import Model
-from maskmotion.nn.transformer import positions
 from maskmotion.tokenizers.pretrained import Tokenizers
-from maskmotion.training.official_layers import layer_keys, linear_keys, mlp_keys
+from maskmotion.training.official_layers import check_names, copy_weights, layer_keys, linear_keys, mlp_keys
 from maskmotion.training.official_tokenizers import Shapes
 
 PARTS = ("upper", "hands", "lower")
@@ -64,21 +62,14 @@ def build_emage(
     renamed = {names_of_2025(name) if year == 2024 else name: name for name in tensors}
     given = {name: tensors[official] for name, official in renamed.items()}
     keys = emage_keys(given)
-    if absent := [name for name in keys if name not in given]:
-        raise ValueError(f"missing: {', '.join(absent)}")
-    if unknown := [official for name, official in renamed.items() if name not in keys and name != POSITIONS]:
-        raise ValueError(f"unknown: {', '.join(unknown)}")
+    check_names(renamed, keys, (POSITIONS,))
     changes = tokenizers.plan.changes()
     base = emage_recipe({name: tuple(value.shape) for name, value in given.items()}, year)
     try:
         model = Model.build(base.but(changes | {"root": changes["root"] | {"translation": base.root.translation}}))
     except RecipeError as error:
         raise ValueError(str(error)) from None
-    state = model.generator.state_dict()
-    if odd := list(_misfits(given, keys, state)):
-        raise ValueError("; ".join(odd))
-    for name, ours in keys.items():
-        state[ours].copy_(given[name].reshape(state[ours].shape))
+    copy_weights(given, keys, model.generator.state_dict(), _official_shape, _as_ours, (POSITIONS,))
     model.body.load_state_dict(tokenizers.body.state_dict())
     assert tokenizers.root is not None
     model.root.load_state_dict(tokenizers.root.state_dict())
@@ -87,17 +78,12 @@ def build_emage(
     return model.eval()
 
 
-def _misfits(given: Mapping[str, Tensor], keys: Mapping[str, str], state: Mapping[str, Tensor]) -> Iterator[str]:
-    for name, ours in keys.items():
-        got, needed = given[name], state[ours]
-        shape = (1, 1, *needed.shape) if name == "mask_embedding" else tuple(needed.shape)
-        if tuple(got.shape) != shape or got.is_floating_point() != needed.is_floating_point():
-            yield f"{name} is {tuple(got.shape)} {got.dtype}, needed {shape} {needed.dtype}"
-    table = given.get(POSITIONS)
-    if table is not None:
-        wave = positions(64, table.shape[-1], torch.zeros(()))
-        if table.ndim != 3 or table.shape[1] < 64 or not torch.allclose(table[0, :64].float(), wave, atol=1e-3):
-            yield f"{POSITIONS} is not the sinusoidal table that every release has"
+def _official_shape(ours: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (1, 1, *shape) if ours == "mask_embedding" else shape
+
+
+def _as_ours(ours: str, value: Tensor) -> Tensor:
+    return value.flatten() if ours == "mask_embedding" else value
 
 
 def emage_keys(official: Mapping[str, Any] | Shapes) -> dict[str, str]:

@@ -1,10 +1,16 @@
-"""Names of layers in official networks and in ours: what all the releases build from the same layers of PyTorch."""
+"""Layers of PyTorch that all the releases build from: their names in official networks and in ours, and their weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from maskmotion.nn.transformer import positions
 
 LEAVES = ("weight", "bias")
+_TABLE = 64  # frames whose positions a release reads: those of its windows
 
 
 def linear_keys(official: str, ours: str) -> Iterator[tuple[str, str]]:
@@ -30,3 +36,52 @@ def layer_keys(official: str, ours: str, decoder: bool = True) -> Iterator[tuple
     yield from linear_keys(f"{official}.linear2", f"{ours}.feed.leave")
     for number, name in enumerate(("attention", "cross", "feed") if decoder else ("attention", "feed"), 1):
         yield from linear_keys(f"{official}.norm{number}", f"{ours}.norm_{name}")
+
+
+def check_names(given: Mapping[str, str], keys: Mapping[str, str], passed_over: Iterable[str]) -> None:
+    """ValueError that names every tensor that is missing from a file, or else everyone that has no place in ours.
+
+    given: official name -> what the file calls it. keys: official name -> ours. passed_over: names that need no place.
+    """
+    known = {*keys, *passed_over}
+    if absent := [name for name in keys if name not in given]:
+        raise ValueError(f"missing: {', '.join(absent)}")
+    if unknown := [called for name, called in given.items() if name not in known]:
+        raise ValueError(f"unknown: {', '.join(unknown)}")
+
+
+def copy_weights(
+    given: Mapping[str, Tensor],
+    keys: Mapping[str, str],
+    state: Mapping[str, Tensor],
+    shape_of: Callable[[str, tuple[int, ...]], tuple[int, ...]],
+    as_ours: Callable[[str, Tensor], Tensor],
+    tables: Iterable[str],
+) -> None:
+    """Copy official tensors to where they belong. ValueError that tells everyone of another shape, with nothing copied.
+
+    shape_of: name and shape of ours -> the official shape. tables: official names of tables of positions, which are only
+    looked at: they must be the sinusoidal ones.
+    """
+    odd = []
+    for name, ours in keys.items():
+        got, needed = given[name], state[ours]
+        shape = shape_of(ours, tuple(needed.shape))
+        if tuple(got.shape) != shape or got.is_floating_point() != needed.is_floating_point():
+            odd.append(f"{name} is {tuple(got.shape)} {got.dtype}, needed {shape} {needed.dtype}")
+    odd += [
+        f"{name} is not the sinusoidal table that every release has"
+        for name in tables
+        if name in given and not _sinusoidal(given[name])
+    ]
+    if odd:
+        raise ValueError("; ".join(odd))
+    for name, ours in keys.items():
+        state[ours].copy_(as_ours(ours, given[name]))
+
+
+def _sinusoidal(table: Tensor) -> bool:
+    if table.ndim != 3 or table.shape[1] < _TABLE:
+        return False
+    wave = positions(_TABLE, table.shape[-1], torch.zeros(()))
+    return torch.allclose(table[0, :_TABLE].float(), wave, atol=1e-3)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from cases import KEYS, owner, present, read_json
+from echomask_files import echomask_shapes
 from official_files import SIZES, emage_shapes, rvq_shapes
 from recipe import agree, echomask_weights, rows
 
@@ -131,6 +132,12 @@ def tokenizer(part, expected):
     assert agree(latents.mT, expected["encoder"]) == []
     assert agree(vectors, expected["zq"]) == []
     assert agree(one.decode(codes), expected["decode"]) == []
+
+
+def test_parity_of_the_names_and_shapes_that_tests_write_for_echomask():
+    file = "echomask_statedict_keys.json"
+    expected = present(read_json(file), "echomask", file)
+    assert echomask_shapes() == {name: tuple(shape) for name, shape in expected.items()}
 
 
 def test_the_yardstick_needs_every_weight():
