@@ -139,7 +139,7 @@ class Bench:
         """Measures of a model: its generated motion, its masks, its latent error where there is meaning."""
         values = self.motion_measures(self.generate(model))
         data = self.windows(model)
-        quality: MaskResult | None = mask_quality(model.generator, 1.0, data)
+        quality: MaskResult | None = mask_quality(model.generator, 1.0, data, seed=model.recipe.seed)
         if quality is not None:
             values |= {
                 "lift": quality.lift,
@@ -149,6 +149,7 @@ class Bench:
                 "auroc": quality.auroc,
                 "auroc_within": quality.auroc_within,
                 "distractor_lift": quality.distractor_lift,
+                "run_length": quality.run_length,
             }
         if self.planted:
             values["latent_error"] = semantic_latent_error(model.generator, data)
