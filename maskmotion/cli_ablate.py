@@ -38,6 +38,7 @@ def ablate(
     device: Annotated[
         str, typer.Option("--device", help="'auto' takes an accelerator where there is one; or 'cpu'")
     ] = "cpu",
+    body_model: Annotated[Path | None, typer.Option(help="your SMPL-X npz, for the columns of face vertices")] = None,
     estimate: Annotated[bool, typer.Option("--estimate", help="say what it would cost, and stop")] = False,
     show_list: Annotated[bool, typer.Option("--list", help="the tables of the library")] = False,
 ) -> None:
@@ -71,7 +72,7 @@ def ablate(
         "scale": scale,
         "changes": parse_changes(changes or []),
     }
-    common |= {"jobs": jobs, "own_tokenizers": own_tokenizers, "device": device}
+    common |= {"jobs": jobs, "own_tokenizers": own_tokenizers, "device": device, "body_model": body_model}
     if estimate:
         print(runner.estimate(table, **common))
         return

@@ -9,8 +9,8 @@ from statistics import median
 from scipy.stats import t
 
 from maskmotion.ablations.results import Results, column
-from maskmotion.ablations.table import recipe_hash
 from maskmotion.config import Recipe
+from maskmotion.evaluation.provenance import recipe_hash
 
 _LABELS_NAMED = ("lift", "auroc", "auroc_within")
 
@@ -84,13 +84,14 @@ def _labels(results: Results) -> str:
 
 
 def _absent(results: Results) -> str:
+    """Columns of the paper that could not be measured, with the reason."""
     wanted = {
         name for source in (results.table.paper, results.table.expected) for row in source.values() for name in row
     }
-    lost = [column(name).title for name in sorted(wanted - set(results.everything))]
-    if not lost:
-        return ""
-    return f"{', '.join(lost)}: not measured here (face vertices need a SMPL-X file of the user's own)."
+    reasons: dict[str, list[str]] = {}
+    for name in sorted(wanted - set(results.everything)):
+        reasons.setdefault(results.about["absent"].get(name, "not among the protocol's measures"), []).append(name)
+    return "; ".join(f"{', '.join(column(name).title for name in names)}: {why}" for why, names in reasons.items())
 
 
 def _steps(results: Results) -> str:
@@ -116,17 +117,21 @@ def origins(results: Results) -> str:
     lines = [
         "## Where it comes from\n",
         f"- data: {about['data']}, fingerprint {about['fingerprint']}; measured on {about['split']} clips "
-        f"{about['measured_on']}",
-        f"- FGD: extractor {about['extractor'][:16]}, trained on the training split; compare only with the same",
+        f"{about['measured_on'][:16]}",
+        *(
+            f"- {name.upper()}: extractor {one['fingerprint'][:16]}, {one['origin']}; compare only with the same"
+            for name, one in about["extractors"].items()
+        ),
         f"- versions: {', '.join(f'{name} {one}' for name, one in about['versions'].items())}",
         *([f"- some cells were measured with other versions: {about['mixed']}"] if about.get("mixed") else []),
         f"- base: {first.name}; recipe of every cell in its folder below cells/\n",
-        "| row | recipe | weights | tokenizers | changes to the base |\n|---|---|---|---|---|",
+        "| row | recipe | weights | hears | tokenizers | changes to the base |\n|---|---|---|---|---|---|",
     ]
     for label, recipe in results.recipes.items():
         changes = json.dumps(results.table.rows[label], default=_plain).replace("|", "/")
         tokens = results.reconstruction[label]
-        lines.append(f"| {label} | {recipe_hash(recipe)} | {results.weights[label]:,} | {tokens} | `{changes}` |")
+        key, hears = recipe_hash(recipe), ", ".join(about["recipes"][recipe_hash(recipe)]["hears"])
+        lines.append(f"| {label} | {key} | {results.weights[label]:,} | {hears} | {tokens} | `{changes}` |")
     return "\n".join(lines)
 
 

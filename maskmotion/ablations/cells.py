@@ -11,8 +11,9 @@ from typing import Any
 
 from maskmotion.ablations.jobs import Job
 from maskmotion.ablations.processes import Task
-from maskmotion.ablations.table import recipe_hash, slug, tokenizer_recipe
+from maskmotion.ablations.table import slug, tokenizer_recipe
 from maskmotion.config import Recipe, Spec
+from maskmotion.evaluation.provenance import recipe_hash
 from maskmotion.training.checkpoint import RunError
 
 
@@ -40,18 +41,23 @@ class Plan:
 
 @dataclass(frozen=True)
 class Setting:
-    """What all cells of a run share. own_tokenizers: every seed trains its own; else they are of seed 0 for all."""
+    """What all cells of a run share. own_tokenizers: every seed trains its own; else they are of seed 0 for all.
+
+    body_model: the user's SMPL-X file, for measures and losses of vertices.
+    """
 
     folder: Path
     data: str
     seeds: int
     device: str = "cpu"
     own_tokenizers: bool = False
+    body_model: Path | None = None
 
     def plan(self, recipes: Mapping[str, Recipe], apart: bool, split: Any = None) -> Plan:
         """The jobs of these rows. RunError for components that a process of its own could not find."""
         imports = own_modules(list(recipes.values()), apart)
         common: dict[str, Any] = {"data": self.data, "device": self.device, "imports": imports, "split": split}
+        common["body_model"] = self.body_model
         prepare = Job(kind="prepare", folder=self.folder / "prepare", recipes=dict(recipes), **common)
         tokenizers: dict[str, Task] = {}
         cells: dict[str, dict[int, Task]] = {}

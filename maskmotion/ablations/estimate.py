@@ -17,7 +17,7 @@ from maskmotion.model import Model
 from maskmotion.training.loop import fit
 from maskmotion.training.measure import measure_generator, measure_losses, measure_tokenizer
 
-_STEPS = 4  # the first one warms up and does not count
+_STEPS = 3  # the first one warms up and does not count
 
 
 class Windows(NamedTuple):

@@ -7,21 +7,20 @@ started again: its training goes on at the last checkpoint.
 from __future__ import annotations
 
 import json
-import platform
 import time
-import zlib
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from maskmotion.ablations.estimate import stage_seconds, windows_of
-from maskmotion.ablations.table import recipe_hash, tokenizer_recipe
+from maskmotion.ablations.table import tokenizer_recipe
 from maskmotion.config import STRICT, Recipe
 from maskmotion.data.corpus import Corpus, open_corpus
-from maskmotion.evaluation.bench import PROTOCOL, Bench
+from maskmotion.evaluation.bench import Bench
+from maskmotion.evaluation.provenance import recipe_hash
+from maskmotion.evaluation.report import SHARED, about
 from maskmotion.evaluation.shuffled import shuffled_aurocs
 from maskmotion.model import Model
 from maskmotion.training.checkpoint import write_text
@@ -38,7 +37,7 @@ class Job(BaseModel):
     tokenizers and root network and measures what they lose; "cell" trains a generator and measures it.
     recipes: label -> recipe; one of them but for "prepare". data: "planted" or a path. split: the clips to measure on, None
     for "prepare", which finds out. tokenizers: folder of the job whose tokenizers a cell takes over.
-    imports: modules of the user's own components, imported first.
+    body_model: the user's SMPL-X file. imports: modules of the user's own components, imported first.
     """
 
     model_config = STRICT
@@ -49,6 +48,7 @@ class Job(BaseModel):
     split: Literal["test", "validation"] | None = None
     tokenizers: Path | None = None
     device: str = "cpu"
+    body_model: Path | None = None
     imports: tuple[str, ...] = ()
 
     @property
@@ -80,27 +80,18 @@ class Job(BaseModel):
         """Do it, and write the result."""
         work = {"prepare": _prepare, "tokenizers": _tokenizers, "cell": _cell}
         found = work[self.kind](self)
-        write_text(self.folder / RESULT, json.dumps(found | {"versions": versions()}, indent=1))
-
-
-def versions() -> dict[str, str]:
-    """Versions of what numbers depend on."""
-    return {"python": platform.python_version()} | {name: version(name) for name in ("maskmotion", "torch", "numpy")}
+        write_text(self.folder / RESULT, json.dumps(found, indent=1))
 
 
 def _prepare(job: Job) -> dict[str, Any]:
     """Provenance of the data, the extractor's name, and seconds of a step and of a validation of every stage."""
     started = time.perf_counter()
     corpus = open_corpus(job.data, job.recipe.body.window)
-    bench = Bench(corpus, "test" if len(corpus.test) else "validation")
-    truth = [clip.motion for clip in bench.clips]
-    bench.motion_measures(truth)
+    bench = Bench(corpus, "test" if len(corpus.test) else "validation", body_model=job.body_model)
     found = {
         **provenance(bench),
+        "absent": dict(bench.absent),
         "fps": bench.clips[0].fps,
-        "frames": sum(map(len, truth)),
-        "clips": len(truth),
-        "planted": bench.planted,
         "measuring": time.perf_counter() - started,  # about what a cell spends beside its training
     }
     timed: dict[str, Any] = {}
@@ -117,21 +108,28 @@ def _prepare(job: Job) -> dict[str, Any]:
 
 
 def _timed(recipe: Recipe, stages: Sequence[str], corpus: Corpus, bench: Bench, device: str) -> dict[str, Any]:
-    """Weights of a recipe's generator, and stage -> seconds; features of all clips are cached on the way."""
+    """Weights of a recipe's generator, what it hears, and stage -> seconds; features of all clips are cached on the way."""
     model = Model.build(recipe)
     bench.windows(model)
     windows = windows_of(model, corpus, bench.cache)
     weights = sum(p.numel() for p in model.generator.parameters()) - sum(p.numel() for p in model.body.parameters())
-    return {"weights": weights, "seconds": {stage: stage_seconds(model, stage, windows, device) for stage in stages}}
+    seconds = {stage: stage_seconds(model, stage, windows, device) for stage in stages}
+    return {"weights": weights, "hears": _hears(model), "seconds": seconds}
+
+
+def _hears(model: Model) -> list[str]:
+    """Keys of the audio features; of a pretrained encoder they name its weights."""
+    return sorted(one.key for one in model.extractors)
 
 
 def _tokenizers(job: Job) -> dict[str, Any]:
     """Train tokenizers and root network; measure the rows that say what numbers mean."""
     corpus = open_corpus(job.data, job.recipe.body.window)
-    train(job.recipe, corpus, job.folder / RUN, only=["tokenizer", "root"], device=job.device)
+    common: dict[str, Any] = {"device": job.device, "body_model": job.body_model}
+    train(job.recipe, corpus, job.folder / RUN, only=["tokenizer", "root"], **common)
     begun = time.perf_counter()
     assert job.split is not None
-    bench = Bench(corpus, job.split)
+    bench = Bench(corpus, job.split, body_model=job.body_model)
     sanity = bench.sanity_rows(Model.from_pretrained(job.folder / RUN))
     seconds = {"training": _seconds(job.folder / RUN), "measuring": time.perf_counter() - begun}
     return {"sanity": sanity, "seconds": seconds, **provenance(bench)}
@@ -144,9 +142,10 @@ def _cell(job: Job) -> dict[str, Any]:
     folder = job.folder / RUN
     assert job.tokenizers is not None and job.split is not None
     opened = time.perf_counter()
-    model = train(recipe, corpus, folder, tokenizer=job.tokenizers / RUN, device=job.device)
+    common: dict[str, Any] = {"device": job.device, "body_model": job.body_model}
+    model = train(recipe, corpus, folder, tokenizer=job.tokenizers / RUN, **common)
     trained = time.perf_counter()
-    bench = Bench(corpus, job.split)
+    bench = Bench(corpus, job.split, body_model=job.body_model)
     measures = bench.model_measures(model)
     measures |= shuffled_aurocs(model.generator, bench.windows(model), seed=recipe.seed)
     log = [row for row in read_log(folder / LOG) if row["stage"] in model.generator.stages]
@@ -155,6 +154,7 @@ def _cell(job: Job) -> dict[str, Any]:
         "row": label,
         "seed": recipe.seed,
         "recipe": recipe_hash(recipe),
+        "hears": _hears(model),
         "measures": measures,
         "curve": [{"stage": r["stage"], "step": r["step"], **r["validation"]} for r in log if "validation" in r],
         "seconds": spent,
@@ -163,18 +163,8 @@ def _cell(job: Job) -> dict[str, Any]:
 
 
 def provenance(bench: Bench) -> dict[str, Any]:
-    """What numbers must share to stand in one table."""
-    digest = 0
-    for clip in bench.clips:
-        digest = zlib.crc32(clip.motion.numpy().tobytes(), zlib.crc32(clip.name.encode(), digest))
-    return {
-        "protocol": PROTOCOL,
-        "data": bench.corpus.name,
-        "fingerprint": bench.corpus.fingerprint,
-        "split": bench.split,
-        "measured_on": f"{digest:08x}",
-        "extractor": bench.extractor.fingerprint,
-    }
+    """What the numbers of a bench depend on, with the clips that were learned from."""
+    return {**about(bench), "fingerprint": bench.corpus.fingerprint}
 
 
 def _seconds(run: Path) -> float:
@@ -190,10 +180,10 @@ def _seconds(run: Path) -> float:
 def agree(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What differs between results that ought to share it: `extractor: a (prepare), b (random, seed 1)`."""
     problems = []
-    for key in ("protocol", "data", "fingerprint", "split", "measured_on", "extractor"):
+    for key in ("data", "fingerprint", "split", *SHARED):
         seen: dict[str, str] = {}
         for name, result in results.items():
-            seen.setdefault(str(result[key]), name)
+            seen.setdefault(json.dumps(result[key]), name)
         if len(seen) > 1:
-            problems.append(f"{key}: " + ", ".join(f"{value[:12]} ({name})" for value, name in seen.items()))
+            problems.append(f"{key}: " + ", ".join(f"{value} ({name})" for value, name in seen.items()))
     return problems

@@ -10,6 +10,7 @@ from typing import Any
 from maskmotion.ablations.caveats import caveats, origins
 from maskmotion.ablations.results import Results, column
 from maskmotion.evaluation.intervals import Interval
+from maskmotion.evaluation.provenance import recipe_hash
 from maskmotion.evaluation.report import write_csv
 from maskmotion.training.checkpoint import write_text
 
@@ -172,7 +173,12 @@ def _escaped(text: str) -> str:
 def cells(results: Results) -> list[dict[str, Any]]:
     """One line a cell: row, seed and everything that was measured."""
     return [
-        {"row": label, "seed": seed, **{name: cell.get(name, "") for name in results.everything}}
+        {
+            "row": label,
+            "seed": seed,
+            "recipe": recipe_hash(results.recipes[label]),
+            **{name: cell.get(name, "") for name in results.everything},
+        }
         for label, row in results.cells.items()
         for seed, cell in sorted(row.items())
     ]

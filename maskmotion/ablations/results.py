@@ -10,7 +10,9 @@ from typing import Any, Literal, NamedTuple
 
 from maskmotion.ablations.table import Table
 from maskmotion.config import Recipe
+from maskmotion.evaluation.bench import PROTOCOL
 from maskmotion.evaluation.intervals import Interval, paired_difference, t_interval
+from maskmotion.evaluation.protocols import protocol
 
 Better = Literal["higher", "lower", ""]
 Verdict = Literal["agrees", "disagrees", "cannot tell"]
@@ -52,8 +54,9 @@ USUAL = (
 
 
 def column(measure: str) -> Column:
-    """Heading of a measure, its own name where it is none of the usual ones."""
-    return COLUMNS.get(measure, Column(measure))
+    """Heading of a measure; the protocol's, or its own name, where it is none of the usual ones."""
+    shown = protocol(PROTOCOL).shown
+    return COLUMNS.get(measure, Column(shown[measure][0] if measure in shown else measure))
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,15 @@ from maskmotion.ablations.estimate import spelled, training_seconds
 from maskmotion.ablations.jobs import RESULT, agree
 from maskmotion.ablations.processes import Task, Tick, only_one, run_apart, run_here
 from maskmotion.ablations.results import Results
-from maskmotion.ablations.table import Table, load_table, recipe_hash, tokenizer_recipe
+from maskmotion.ablations.table import Table, load_table, tokenizer_recipe
 from maskmotion.config import Recipe
+from maskmotion.evaluation.provenance import recipe_hash
 from maskmotion.evaluation.report import bounds
+from maskmotion.evaluation.sanity import RECONSTRUCTION
 from maskmotion.progress import progress_bar
 from maskmotion.training.checkpoint import RunError, write_text
 
-TABLE, RECONSTRUCTION = "table.json", "tokenizer reconstruction"
+TABLE = "table.json"
 
 
 def ablate(
@@ -33,6 +35,7 @@ def ablate(
     jobs: int = 2,
     own_tokenizers: bool = False,
     device: str = "cpu",
+    body_model: str | Path | None = None,
     show: bool = True,
 ) -> Results:
     """Train and measure every row of a table with every seed, and write the comparison into the run's folder.
@@ -49,6 +52,7 @@ def ablate(
             alone knows components that a notebook or script has just registered.
         own_tokenizers: every seed trains its own tokenizers; else those of seed 0 serve all, once for every plan of them.
         device: "cpu", or "auto" for an accelerator where there is one.
+        body_model: your SMPL-X file; without it the columns of face vertices are absent.
         show: say what it will cost, and draw progress on a terminal.
 
     Raises RecipeError for a table that cannot be, RunError for a folder that cannot be used and for a cell that fails.
@@ -61,7 +65,8 @@ def ablate(
         "device": device,
         "show": show,
     }
-    with _prepared(table, data, run, own_tokenizers=own_tokenizers, **options) as work:
+    options |= {"own_tokenizers": own_tokenizers, "body_model": body_model}
+    with _prepared(table, data, run, **options) as work:
         if show:
             print(work.told, flush=True)
         tasks = work.plan.tasks
@@ -118,7 +123,13 @@ class _Work:
         if missing:
             raise RunError(f"no result of {', '.join(missing)}; run the same command again")
         done = {name: result for name, result in found.items() if result is not None}
-        if problems := agree({"preparing": self.about} | done):
+        problems = agree({"preparing": self.about} | done)
+        problems += [
+            f"{name} heard {', '.join(result['hears'])}"
+            for name, result in done.items()
+            if "hears" in result and result["hears"] != self.about["recipes"][result["recipe"]]["hears"]
+        ]
+        if problems:
             raise RunError(
                 f"{self.setting.folder} holds results that do not belong into one table; {'; '.join(problems)}. "
                 "Give another --run folder, or remove the ones that are out of date"
@@ -172,6 +183,7 @@ def _prepared(
     jobs: int = 2,
     own_tokenizers: bool = False,
     device: str = "cpu",
+    body_model: str | Path | None = None,
     show: bool = True,
 ) -> Iterator[_Work]:
     """Check everything, hold the folder, look at the data and time a few steps."""
@@ -180,7 +192,8 @@ def _prepared(
     found = load_table(table)
     recipes = found.resolve(scale, changes)
     folder = Path(run if run is not None else f"runs/{found.name}")
-    setting = Setting(folder, str(data), seeds, device, own_tokenizers)
+    mesh = None if body_model is None else Path(body_model)
+    setting = Setting(folder, str(data), seeds, device, own_tokenizers, mesh)
     first = setting.plan(recipes, jobs > 0)
     with only_one(folder) as held:
         _open_folder(folder, found, str(data))

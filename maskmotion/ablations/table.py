@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -101,12 +100,6 @@ class Table(BaseModel):
 def slug(label: str) -> str:
     """A label as part of a file name: letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
-
-
-def recipe_hash(recipe: Recipe) -> str:
-    """Twelve hexadecimal digits that name a recipe whatever its seed."""
-    text = json.dumps(recipe.model_dump(mode="json", exclude={"seed"}), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def tokenizer_recipe(recipe: Recipe) -> Recipe:
