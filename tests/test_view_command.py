@@ -308,12 +308,17 @@ def tokens(windows=6, count=16, width=8, seed=0):
     return torch.randn(windows, count, width, generator=torch.Generator().manual_seed(seed))
 
 
+def space_of(speech, motion, hubert=None, recording=None):
+    recording = torch.zeros(len(speech), dtype=torch.int64) if recording is None else torch.tensor(recording)
+    return JointSpace(speech, motion, motion if hubert is None else hubert, recording)
+
+
 def test_speech_that_is_its_motion_finds_it_everywhere():
     same = tokens()
-    found = JointSpace(same, 3 * same, same).measures()
+    found = space_of(same, 3 * same).measures()
     assert found["in_time"] == found["across"] == 1
     assert found["own"] == pytest.approx(1)
-    assert (found["in_time_chance"], found["across_chance"]) == (1 / 16, 1 / 6)
+    assert (found["in_time_chance"], found["across_chance"]) == (1 / 16, pytest.approx(1 / 6))
     unit = F.normalize(same, dim=-1)
     pairs = torch.einsum("wnc,wmc->wnm", unit, unit)
     assert found["other_time"] == pytest.approx(float((pairs.sum() - 96) / (6 * 16 * 15)), abs=1e-5)
@@ -323,14 +328,21 @@ def test_speech_that_is_its_motion_finds_it_everywhere():
 
 def test_positions_alone_find_the_moment_and_not_the_window():
     place = tokens(1).expand(6, -1, -1)  # the same sixteen tokens in every window
-    found = JointSpace(place, place, place).measures()
+    found = space_of(place, place).measures()
     assert found["in_time"] == 1
     assert found["across"] == pytest.approx(1 / 6)  # ties count by chance
     assert found["other_window"] == pytest.approx(1)
 
 
+def test_a_voice_that_tells_the_recording_finds_no_window_in_it():
+    voices = tokens(2).repeat_interleave(3, dim=0)  # two recordings of three windows each, all alike
+    found = space_of(voices, voices, recording=[0, 0, 0, 1, 1, 1]).measures()
+    assert found["across"] == found["across_chance"] == pytest.approx(1 / 3)
+    assert found["other_window"] == pytest.approx(1)  # of the own recording only
+
+
 def test_speech_without_motion_finds_nothing():
-    found = JointSpace(tokens(200), tokens(200, seed=1), tokens(200)).measures()
+    found = space_of(tokens(200), tokens(200, seed=1)).measures()
     assert found["in_time"] == pytest.approx(1 / 16, abs=0.02)
     assert found["across"] == pytest.approx(1 / 200, abs=0.01)
     assert abs(found["own"]) < 0.03
@@ -349,6 +361,9 @@ def test_the_joint_space_has_every_stage_of_every_part(aligned_run, clip):
         assert stages["queries"].measures()["across"] == pytest.approx(1 / whole, abs=1e-6)
         assert not stages["queries"].motion.equal(stages["aligned"].motion)
         assert stages["low"].motion.equal(stages["high"].motion)
+    again = joint_space(model, [excerpt(clip, 3, 0), clip])["face"]["aligned"]  # the first has one window
+    assert again.recording.tolist() == [1] * whole
+    torch.testing.assert_close(again.speech, spaces["face"]["aligned"].speech)
     lines = tell(spaces)
     assert len(lines) == 1 + 4 * 4 and lines[-1].split()[:2] == ["lower", "aligned"]
 
@@ -357,14 +372,14 @@ def test_a_space_without_motion_or_windows_says_what_is_needed(model, aligned_ru
     with pytest.raises(ValueError, match="no joint space .* conditioners are mel, rhythm, speaker, .* 'aligned'"):
         joint_space(model, [clip])
     aligned = mm.Model.from_pretrained(aligned_run)
-    with pytest.raises(ValueError, match="the clips have 1 whole ones, at least 2 are needed"):
+    with pytest.raises(ValueError, match="whole windows of 2.13 s .* at least one clip must have two"):
         joint_space(aligned, [excerpt(clip, 3, 0)])
     with pytest.raises(ValueError, match="nothing to draw"):
         plot_space("never.png", stages={})
 
 
 def test_the_same_seed_draws_the_same_picture(tmp_path):
-    one = JointSpace(tokens(), tokens(seed=1), tokens(seed=2))
+    one = space_of(tokens(), tokens(seed=1), tokens(seed=2))
     files = [
         plot_space(tmp_path / f"{number}.png", stages={"aligned": one}, windows=2, seed=seed)
         for number, seed in enumerate((0, 0, 1))
@@ -376,7 +391,7 @@ def test_the_same_seed_draws_the_same_picture(tmp_path):
 
 def test_points_that_coincide_and_few_points_are_drawn(tmp_path):
     place = torch.zeros(2, 2, 4) + torch.tensor([1.0, 0, 0, 0])
-    space = JointSpace(place, tokens(2, 2, 4), tokens(2, 2, 4, seed=1))
+    space = space_of(place, tokens(2, 2, 4), tokens(2, 2, 4, seed=1))
     assert plot_space(tmp_path / "s.png", stages={"queries": space}).is_file()
 
 
@@ -385,7 +400,7 @@ def test_without_scikit_learn_the_extra_is_named(tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
     with pytest.raises(ImportError, match=r"scikit-learn, which is not installed: pip install maskmotion\[viz\]"):
-        plot_space(tmp_path / "s.png", stages={"aligned": JointSpace(tokens(), tokens(), tokens())})
+        plot_space(tmp_path / "s.png", stages={"aligned": space_of(tokens(), tokens())})
     assert list(tmp_path.iterdir()) == []
 
 

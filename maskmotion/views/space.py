@@ -14,10 +14,10 @@ from torch import Tensor
 
 from maskmotion.conditioners.aligned import Aligned
 from maskmotion.data.features import FeatureCache, default_folder
-from maskmotion.data.windows import WindowDataset
+from maskmotion.data.windows import WindowDataset, window_starts
 from maskmotion.model import Model
 from maskmotion.nn.alignment import token_means
-from maskmotion.shapes import Float
+from maskmotion.shapes import Bool, Float, Int
 from maskmotion.types import Batch, Clip
 from maskmotion.views.canvas import BLUE, GREY, INK, ORANGE, PALE, VERMILLION, new_figure, save_png, viz
 
@@ -35,6 +35,7 @@ _TITLES = {
     "aligned": "after the shared transformer",
 }
 _JOINED = 1  # windows whose speech and motion are joined by lines; all of them would hide the points
+_TIE = 1e-6  # of cosine similarity: queries that are the same in all windows differ by rounding
 _PERPLEXITY = 30.0  # of t-SNE, scikit-learn's default; less where there are few points
 
 
@@ -44,59 +45,61 @@ class JointSpace:
 
     Args:
         speech: [W, N, C] mean of the queries of each token's frames. motion: [W, N, C]. hubert: [W, N, C], as mapped.
+        recording: [W] the number of each window's recording.
     """
 
     speech: Float[Tensor, "W N C"]
     motion: Float[Tensor, "W N C"]
     hubert: Float[Tensor, "W N C"]
+    recording: Int[Tensor, " W"]
 
     def measures(self) -> dict[str, float]:
         """What a picture cannot show, by cosine similarity of speech and motion.
 
         in_time: share of speech tokens whose most similar motion token of their window is their own, by chance 1 / N.
-        Positions alone can do that. across: of the tokens at the same place of all windows, by chance 1 / W, where
-        positions say nothing. own, other_time, other_window: mean similarity to their own motion token, to the others of
-        the window, and to those at the same place of other windows.
+        Positions alone can do that. across: of the tokens at the same place of all windows of the recording, where neither
+        positions nor a voice and its owner's habits say which; by chance the mean of 1 / windows. own, other_time,
+        other_window: mean similarity to their own motion token, to the others of the window, and to those at the same
+        place of the recording's other windows.
         """
         speech, motion = F.normalize(self.speech, dim=-1), F.normalize(self.motion, dim=-1)
-        windows, tokens, _ = speech.shape
         within, across = speech @ motion.mT, speech.transpose(0, 1) @ motion.permute(1, 2, 0)  # [W, N, N], [N, W, W]
-        own = within.diagonal(dim1=1, dim2=2).mean()
+        every = torch.ones_like(within[0], dtype=torch.bool)
+        same = self.recording[:, None] == self.recording
         return {
-            "in_time": _share_first(within),
-            "in_time_chance": 1 / tokens,
-            "across": _share_first(across),
-            "across_chance": 1 / windows,
-            "own": float(own),
-            "other_time": _others(within),
-            "other_window": _others(across),
+            "in_time": _share_first(within, every),
+            "in_time_chance": 1 / len(every),
+            "across": _share_first(across, same),
+            "across_chance": float((1 / same.sum(1)).mean()),
+            "own": float(within.diagonal(dim1=1, dim2=2).mean()),
+            "other_time": _others(within, every),
+            "other_window": _others(across, same),
         }
 
 
-def _share_first(similarity: Float[Tensor, "rows n n"]) -> float:
+def _share_first(similarity: Float[Tensor, "rows n n"], among: Bool[Tensor, "n n"]) -> float:
     """Share of queries nothing is more similar to than their own key; ties count by chance."""
-    best = similarity.amax(-1, keepdim=True)
-    first = similarity >= best - 1e-6
+    similarity = similarity.masked_fill(~among, -torch.inf)
+    first = similarity >= similarity.amax(-1, keepdim=True) - _TIE
     return float((first.diagonal(dim1=1, dim2=2) / first.sum(-1)).mean())
 
 
-def _others(similarity: Float[Tensor, "rows n n"]) -> float:
-    size = similarity.shape[-1]
-    off = ~torch.eye(size, dtype=torch.bool, device=similarity.device)
+def _others(similarity: Float[Tensor, "rows n n"], among: Bool[Tensor, "n n"]) -> float:
+    off = among & ~torch.eye(len(among), dtype=torch.bool, device=among.device)
     return float(similarity[:, off].mean())
 
 
 @torch.no_grad()
 def joint_space(model: Model, clips: Sequence[Clip]) -> dict[str, dict[str, JointSpace]]:
-    """Part -> stage -> tokens of all whole windows of the clips; the part is "joint" where one space serves all.
+    """Part -> stage -> tokens of the whole windows of the clips; the part is "joint" where one space serves all.
 
     Stages: "queries", then each level of speech that is heard ("low", "high"), then "aligned". Motion is its quantized
     latents, as mapped to the space's width, up to the last stage, and there what the shared transformer makes of them.
 
-    Raises ValueError for a model without alignment (or one that never saw motion), and for fewer than two whole windows.
+    Raises ValueError for a model without alignment (or one that never saw motion), and when no clip has two whole windows.
     """
     aligned = _alignment(model)
-    batch = _whole_windows(model, clips)
+    batch, recording = _whole_windows(model, clips)
     model.eval()
     motion = model.body.encode(batch.motion, batch.valid)
     tokens = model.body.token_mask(batch.valid)
@@ -112,7 +115,7 @@ def joint_space(model: Model, clips: Sequence[Clip]) -> dict[str, dict[str, Join
         for stage, speech in way.items():
             heard = levels[stage if stage in levels else list(levels)[-1]]
             there = seen[part] if stage == "aligned" else mapped[part]
-            spaces[part][stage] = JointSpace(by_token(speech), there.cpu(), by_token(heard))
+            spaces[part][stage] = JointSpace(by_token(speech), there.cpu(), by_token(heard), recording)
     return spaces
 
 
@@ -185,7 +188,7 @@ def _draw(axes: Any, title: str, space: JointSpace, windows: int, seed: int) -> 
 def _told(found: Mapping[str, float]) -> str:
     return (
         f"finds its motion: in its window {found['in_time']:.1%} (chance {found['in_time_chance']:.1%}),\n"
-        f"among windows {found['across']:.1%} (chance {found['across_chance']:.1%})\n"
+        f"among the recording's windows {found['across']:.1%} (chance {found['across_chance']:.1%})\n"
         f"cosine: own {found['own']:.2f}, other times {found['other_time']:.2f}, "
         f"other windows {found['other_window']:.2f}"
     )
@@ -213,15 +216,21 @@ def _alignment(model: Model) -> Aligned:
     return found
 
 
-def _whole_windows(model: Model, clips: Sequence[Clip]) -> Batch:
-    """Windows without overlap and padding, one a row; features are kept on disk."""
+def _whole_windows(model: Model, clips: Sequence[Clip]) -> tuple[Batch, Int[Tensor, " W"]]:
+    """Windows without overlap and padding, and the number of each one's clip; a clip with one such window is left out.
+
+    Features are kept on disk.
+    """
     size = model.recipe.body.window
-    data = WindowDataset(clips, size, size, model.extractors, FeatureCache(default_folder()), audio=model.reads_audio)
-    batch = data.batch(list(range(len(data))))
-    whole = [row for row, (_, first) in enumerate(batch.source) if first % size == 0 and bool(batch.valid[row].all())]
-    if len(whole) < 2:
+    whole = [number for number, clip in enumerate(clips) if clip.frames >= 2 * size]
+    if not whole:
         raise ValueError(
-            f"the joint space is compared between windows of {size / batch.fps:.2f} s; the clips have {len(whole)} whole "
-            "ones, at least 2 are needed"
+            f"the joint space is compared between whole windows of {size / model.recipe.body.fps:.2f} s of a recording; "
+            "at least one clip must have two"
         )
-    return batch.rows(torch.tensor(whole)).to(model.device)
+    chosen = [clips[number] for number in whole]
+    data = WindowDataset(chosen, size, size, model.extractors, FeatureCache(default_folder()), audio=model.reads_audio)
+    starts = [first for clip in chosen for first in window_starts(clip.frames, size, size)]
+    rows = [row for row, first in enumerate(starts) if first % size == 0]
+    count = torch.tensor([clip.frames // size for clip in chosen])
+    return data.batch(rows).to(model.device), torch.tensor(whole).repeat_interleave(count)
