@@ -24,6 +24,8 @@ from official_files import (
 )
 
 import maskmotion as mm
+from maskmotion.evaluation.features import load_extractor
+from maskmotion.evaluation.skeleton_extractor import SkeletonExtractor
 from maskmotion.motion.layout import SMPLX
 from maskmotion.tokenizers.pretrained import Tokenizers
 from maskmotion.training import convert as module
@@ -31,6 +33,7 @@ from maskmotion.training import official
 from maskmotion.training.checkpoint import read_tensors
 from maskmotion.training.convert import ConvertError, convert
 from maskmotion.training.official import OTHERS, other_network
+from maskmotion.training.official_extractor import EXTRACTOR, extractor_names, extractor_tables
 from maskmotion.training.stages import take_tokenizers
 
 WIDTH, CODES, BOOKS = 8, 5, 3
@@ -253,7 +256,7 @@ def test_a_global_motion_predictor_alone_is_no_set_of_tokenizers(tmp_path):
         convert(write_bin(tmp_path / "x.bin", emage("global")), tmp_path / "converted")
 
 
-@pytest.mark.parametrize("network", OTHERS, ids=lambda network: network.file)
+@pytest.mark.parametrize("network", [one for one in OTHERS if one.file != EXTRACTOR], ids=lambda network: network.file)
 def test_other_networks_are_kept_under_their_own_names(network, tmp_path):
     weights = other_weights(network)
     assert other_network(weights) is network, "the marks of another one come first"
@@ -273,6 +276,68 @@ def test_other_networks_are_kept_under_their_own_names(network, tmp_path):
     assert f"kept under its own names in {network.file}.safetensors, {why}" in text
     for name in told.ignored:
         assert name.split(".")[0] in text
+
+
+def official_extractor(seed=0):
+    """The FGD extractor's tensors by official name, tables of bones as its network has them."""
+    torch.manual_seed(seed)
+    built = SkeletonExtractor()
+    state = built.state_dict()
+    tensors = {theirs: state[ours].clone() for theirs, ours in extractor_names().items()} | extractor_tables(built)
+    dead = {f"{name}.{kind}": torch.zeros(240) for name in ("fc_mu", "fc_logvar") for kind in ("weight", "bias")}
+    return built.eval(), {name: value.clone() for name, value in (tensors | dead).items()}
+
+
+def test_the_fgd_extractor_becomes_one_that_evaluation_reads(tmp_path, monkeypatch):
+    built, tensors = official_extractor()
+    file = write_bin(tmp_path / "AESKConv_240_100.bin", tensors)
+    monkeypatch.setitem(official.KNOWN, module.sha256(file), ("AESKConv_240_100.bin", official.EMAGE_2024))
+    report = convert(file, tmp_path / "converted")
+    found = load_extractor(tmp_path / "converted")
+    motion = SMPLX.rest.repeat(70, 1) + 0.1 * torch.randn(70, 437)
+    assert torch.equal(found.features([motion]), built.features([motion]))
+    assert (found.about["name"], found.about["sha256"]) == ("AESKConv_240_100.bin", module.sha256(file))
+    assert sorted(path.name for path in (tmp_path / "converted").iterdir()) == [
+        "extractor.json",
+        "extractor.safetensors",
+    ]
+    (told,) = report.files
+    assert set(told.mapped) | set(told.ignored) == set(tensors) and len(told.ignored) == 4
+    assert any(f"evaluate --extractor {tmp_path / 'converted'}" in note for note in report.notes)
+    assert "nothing of this version loads it" not in report.render()
+
+
+def test_the_fgd_extractor_may_lie_beside_tokenizers(tmp_path):
+    write_bin(tmp_path / "official" / "a.bin", official_extractor()[1])
+    write_bin(tmp_path / "official" / "b.bin", rvq("upper"))
+    tokenizers, _ = converted(tmp_path / "official", tmp_path)
+    assert tokenizers.body.parts == ("upper",)
+    assert load_extractor(tmp_path / "converted").about["name"] == "a.bin, not the published file"
+    write_bin(tmp_path / "official" / "c.bin", official_extractor(1)[1])
+    with pytest.raises(ConvertError, match="2 files hold an FGD extractor: a.bin, c.bin"):
+        convert(tmp_path / "official", tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"encoder.layers.0.0.residual.0.mask": None, "x": torch.zeros(2)},
+            "missing: encoder.layers.0.0.residual.0.mask",
+        ),
+        (
+            {"decoder.main.14.bias": torch.zeros(3)},
+            r"decoder.main.14.bias is \(3,\) torch.float32, needed \(330,\) floats",
+        ),
+        ({"encoder.layers.1.0.common.0.weight": torch.ones(120, 210)}, "says other bones than SMPL-X's skeleton"),
+        ({"encoder.layers.0.0.shortcut.mask": torch.ones(330, 330, 1)}, "says other bones than SMPL-X's skeleton"),
+    ],
+)
+def test_an_fgd_extractor_of_another_shape_or_skeleton_is_refused(change, message, tmp_path):
+    tensors = official_extractor()[1] | change
+    path = write_bin(tmp_path / "x.bin", {name: value for name, value in tensors.items() if value is not None})
+    with pytest.raises(ConvertError, match=message):
+        convert(path, tmp_path / "converted")
 
 
 def test_several_networks_of_a_kind_are_counted(tmp_path):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from maskmotion.data.vocabulary import Vocabulary
+from maskmotion.evaluation.skeleton_extractor import SkeletonExtractor
 from maskmotion.model import Model
 from maskmotion.motion.layout import FOUR_PARTS
 from maskmotion.quantizers.codebook import Codebook
@@ -27,6 +28,7 @@ from maskmotion.training.conversion_source import WORDS, contradictions, find, r
 from maskmotion.training.official import EMAGE_HUB, OtherNetwork, other_network
 from maskmotion.training.official_echomask import TABLES, build_echomask
 from maskmotion.training.official_emage import POSITIONS, YEARS, build_emage
+from maskmotion.training.official_extractor import EXTRACTOR, build_extractor
 from maskmotion.training.official_tokenizers import (
     BOOKS,
     ROOT,
@@ -60,13 +62,21 @@ class _Other:
     config: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class _Extractor:
+    """EMAGE's FGD extractor, built."""
+
+    report: FileReport
+    built: SkeletonExtractor
+
+
 def convert(source: str | Path, target: str | Path) -> Report:
     """Convert official checkpoints to a folder that `Tokenizers.from_pretrained` loads, whole EMAGEs and EchoMasks to models.
 
     Tokenizers of EMAGE, EchoMask and SemTalk are known by the names and shapes of what is in a file, whatever it is
     called. A network of EMAGE or EchoMask beside the tokenizers of all its parts and its global motion predictor makes a
-    folder that `Model.from_pretrained` loads. Networks of other kinds are kept under their own names, each in a file beside them.
-    `vocab.json` is copied.
+    folder that `Model.from_pretrained` loads. EMAGE's FGD extractor becomes one that `load_extractor` reads. Networks of other
+    kinds are kept under their own names, each in a file beside them. `vocab.json` is copied.
 
     Args:
         source: a folder, a single file, or a hub id OWNER/NAME.
@@ -79,7 +89,7 @@ def convert(source: str | Path, target: str | Path) -> Report:
     if os.path.lexists(target):
         raise ConvertError(f"{target} exists already; give the name of a new folder, or remove that one")
     origin = find(source)
-    found: list[_Tokenizer | _Other] = []
+    found: list[_Tokenizer | _Other | _Extractor] = []
     problems: list[str] = []
     for path in origin.files:
         try:
@@ -87,15 +97,28 @@ def convert(source: str | Path, target: str | Path) -> Report:
         except ConvertError as error:
             problems += str(error).splitlines()
     tokenizers = [one for one in found if isinstance(one, _Tokenizer)]
+    extractors = [one for one in found if isinstance(one, _Extractor)]
+    if len(extractors) > 1:
+        names = ", ".join(one.report.file for one in extractors)
+        problems.append(f"{len(extractors)} files hold an FGD extractor: {names}; convert a folder with one of them")
     if problems := problems or list(_disagreements(tokenizers)):
         raise ConvertError("\n".join(problems))
     others = _named([one for one in found if isinstance(one, _Other)])
     whole = _whole(tokenizers, others)
     others = [_taken(one) if one is whole else one for one in others]
-    reports = [*(one.report for one in tokenizers), *(one.report for one in others)]
+    reports = [
+        *(one.report for one in tokenizers),
+        *(one.report for one in others),
+        *(one.report for one in extractors),
+    ]
     if whole is not None and whole.network.file == "emage_text_2024" and origin.words is None:
         origin = replace(origin, notes=(*origin.notes, f"without {WORDS} no word is known to the text model"))
-    notes = [*origin.notes, *what_lacks([one.network.part for one in tokenizers])]
+    notes = [
+        *origin.notes,
+        *(f"`maskmotion evaluate --extractor {target}` measures FGD with {one.report.file}" for one in extractors),
+    ]
+    if tokenizers or not extractors:
+        notes += what_lacks([one.network.part for one in tokenizers])
     notes += [
         f"{one.report.file} has {one.network.books} residual layers, the releases have {BOOKS}"
         for one in tokenizers
@@ -104,7 +127,8 @@ def convert(source: str | Path, target: str | Path) -> Report:
     report = Report(origin.title, target, tuple(reports), tuple(notes))
     built = _build(tokenizers, report) if tokenizers else None
     model = None if whole is None or built is None else _model(whole, built, origin.words)
-    _write(target, model or built, [one for one in others if one.report.kept_in], origin.words, report)
+    kept = [one for one in others if one.report.kept_in]
+    _write(target, model or built, kept, [one.built for one in extractors], origin.words, report)
     return report
 
 
@@ -134,7 +158,7 @@ def _model(one: _Other, tokenizers: Tokenizers, words: Path | None) -> Model:
         raise ConvertError(f"{one.report.file} ({one.network.title}): {error}") from None
 
 
-def _open(path: Path, name: str) -> _Tokenizer | _Other:
+def _open(path: Path, name: str) -> _Tokenizer | _Other | _Extractor:
     """Read one file and check that it is whole. ConvertError with every problem."""
     tensors, beside = _read(path, name)
     shapes = {key: tuple(value.shape) for key, value in tensors.items()}
@@ -155,12 +179,26 @@ def _open(path: Path, name: str) -> _Tokenizer | _Other:
             raise ConvertError(f"{name}: {network.title} has {network.tensors} tensors, this file {len(tensors)}")
         dead = tuple(key for key in tensors if network.is_dead(key))
         kept = {key: value for key, value in tensors.items() if key not in dead}
+        if network.file == EXTRACTOR:
+            return _extractor(replace(report, mapped=tuple(kept), ignored=dead), tensors)
         lacks = "the tokenizers of all its parts and its global motion predictor" if network.beside else ""
         return _Other(replace(report, kept=tuple(kept), ignored=dead, lacks=lacks), network, kept, config)
     if problems := [*_differences(shapes, network), *contradictions(path, network, config)]:
         raise ConvertError("\n".join(f"{name} ({network.title}): {problem}" for problem in problems))
     network = replace(network, commitment=float(config.get("vae_quantizer_lambda", 1.0)))
     return _Tokenizer(replace(report, mapped=tuple(tensors)), network, tensors)
+
+
+def _extractor(report: FileReport, tensors: Mapping[str, Tensor]) -> _Extractor:
+    """The FGD extractor of a file, which knows where it is from. ConvertError with every problem."""
+    try:
+        built = build_extractor(tensors)
+    except ValueError as error:
+        told = (f"{report.file} ({report.network}): {problem}" for problem in str(error).splitlines())
+        raise ConvertError("\n".join(told)) from None
+    name = report.official_name or f"{report.file}, not the published file"
+    built.about = {"name": name, "sha256": report.sha256, "licence": report.licence}
+    return _Extractor(report, built)
 
 
 def _read(path: Path, name: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -270,7 +308,12 @@ def _set_out(book: Codebook) -> None:
 
 
 def _write(
-    target: Path, built: Model | Tokenizers | None, others: Sequence[_Other], words: Path | None, report: Report
+    target: Path,
+    built: Model | Tokenizers | None,
+    others: Sequence[_Other],
+    extractors: Sequence[SkeletonExtractor],
+    words: Path | None,
+    report: Report,
 ) -> None:
     """The whole folder or nothing. Beside a model stands where its weights come from; tokenizers have it in their plan."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -284,6 +327,8 @@ def _write(
             assert one.report.kept_in is not None
             told = {"network": one.network.title, "sha256": one.report.sha256, "licence": one.report.licence}
             write_tensors(folder / one.report.kept_in, one.tensors, {**told, "config": dict(one.config)})
+        for extractor in extractors:
+            extractor.save(folder)
         if words is not None:
             write_text(folder / WORDS, words.read_text(encoding="utf-8"))
         umask = os.umask(0)  # mkdtemp makes private folders; give this one the permissions any new folder gets

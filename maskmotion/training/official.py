@@ -128,6 +128,7 @@ OTHERS: tuple[OtherNetwork, ...] = (
         release=EMAGE_2024,
         marks=("encoder.layers.0.0.residual.", "fc_mu."),
         tensors=56,
+        dead=("fc_mu", "fc_logvar"),
     ),
 )
 """Networks that are no tokenizers, the one with the more particular marks first."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from maskmotion.evaluation.skeleton_extractor import SkeletonExtractor, SkeletonLayer
 
+EXTRACTOR = "fgd_extractor"  # what `official.OTHERS` calls it
 DEAD = ("fc_mu", "fc_logvar")  # of the variational form, which the release never runs
 _CONVOLUTIONS = {"conv": "residual.0", "shortcut": "shortcut"}
 

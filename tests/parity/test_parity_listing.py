@@ -13,7 +13,7 @@ from maskmotion.training.official_tokenizers import TokenizerNetwork, tokenizer_
 
 HAS_KEYS = [name for name in files() if name.endswith("_golden.json")]
 NETWORKS = {
-    "echomask": {"echomask": 84847708, "fgd_aeskconv": 0},
+    "echomask": {"echomask": 84847708, "fgd_aeskconv": 115680},
     "semtalk": {"base": 17611008, "sparse": 17414658},
 }
 """Release -> network that is kept as it is -> numbers in it that the release never uses, as its fact sheet counts them."""
