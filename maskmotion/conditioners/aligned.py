@@ -53,6 +53,8 @@ class Aligned(Conditioner):
             False: there are only pairs that belong together, as in the release, and nothing to learn.
         regress: weight of the squared error of motion tokens guessed from speech, which both sides may lower.
         dropout: after positions and in every layer.
+        near: frames; a query's attention over speech falls by exp(-distance / near), so that time need not be learned
+            first. None, as in paper and release: nothing but positions tells which frame is whose.
     """
 
     given: ClassVar[frozenset[str]] = frozenset({"body"})
@@ -78,12 +80,15 @@ class Aligned(Conditioner):
         match_negatives: bool = True,
         regress: float = 0.0,
         dropout: float = 0.1,
+        near: float | None = None,
     ) -> None:
         super().__init__()
         self.weights = {"frame": frame, "sentence": sentence, "match": match, "regress": regress}
         _check(speech, levels, encoders, queries, query_std, temperature, self.weights)
         if not hierarchy and len(levels) < 2:
             raise ValueError(f"aligned.hierarchy=False is one attention over both levels, got levels={levels}")
+        if near is not None and near <= 0:
+            raise ValueError(f"aligned.near is a distance in frames above 0, or None, got {near}")
         learns = any(self.weights.values())
         if not project and (odd := _other_widths(body, speech, dim, by_part, learns)):
             raise ValueError(
@@ -99,7 +104,7 @@ class Aligned(Conditioner):
         self.hear = nn.ModuleDict({level: nn.Linear(speech.dim, dim) for level in (levels if project else ())})
         self.see = nn.ModuleDict({name: nn.Linear(latents, dim) for name in mapped})
         self.spaces = nn.ModuleDict(
-            {name: Alignment(dim, heads, encoders, attended, queries, query_std, dropout) for name in names}
+            {name: Alignment(dim, heads, encoders, attended, queries, query_std, dropout, near) for name in names}
         )
         self.matcher = nn.ModuleDict({name: Mlp(2 * dim, dim, 2, _LEAK) for name in (names if match else ())})
         self.regressor = nn.ModuleDict({name: Mlp(dim, dim, dim, _LEAK) for name in (names if regress else ())})

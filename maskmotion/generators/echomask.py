@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -27,9 +28,10 @@ from maskmotion.generators.passes import GENERATION_AND_MASKER, Pass, prediction
 from maskmotion.interfaces import Conditioner, Masker
 from maskmotion.losses import info_nce
 from maskmotion.nn.alignment import token_means
+from maskmotion.nn.convolution import LeakyResidual
 from maskmotion.nn.linear import Linear, Mlp
 from maskmotion.nn.motion import MotionEncoder
-from maskmotion.nn.post_norm import EncoderLayer
+from maskmotion.nn.post_norm import DecoderLayer, EncoderLayer
 from maskmotion.rng import Rng
 from maskmotion.sampling.clip import Speech
 from maskmotion.shapes import Bool, Float, Int
@@ -52,11 +54,14 @@ class Begun(Record):
 
 @dataclass(frozen=True)
 class Kept(Record):
-    """What tokens are made with: the speaker on the folded clock, and by part keys and values for residual layers."""
+    """What tokens are made with: the speaker on the folded clock, by part keys and values for residual layers, and what
+    `direct` adds to the part's tokens.
+    """
 
     valid: Bool[Tensor, "B T"]
     speaker: Float[Tensor, "B M C"]
     memory: Mapping[str, Tensor]
+    direct: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,9 @@ class EchoMask(MaskedGenerator):
         face_layers: of the face's decoder. residual_layers, residual_heads, residual_feed: of each residual layer's.
         dropout: after positions and in every layer.
         normalise: motion is centred and scaled before it is read; False: read as it is, as in the release.
+        pre_norm, speech_layers, direct: ours, for small networks that learn for minutes, and off at the paper's scale: layers
+            normalise what they read instead of what they give; so many residual convolutions over speech; tokens also
+            have the speech of their own frames, by one map a part, so that time need not be learned first.
         contrast: weight of two contrasts that the release has: tokens of face and hands with their speech, within a clip;
             in the passes with mask="seed".
         sums: "paper": as in `MaskedGenerator`. "release": sums over parts and layers, class losses by 1 / (q + 1), the
@@ -133,6 +141,9 @@ class EchoMask(MaskedGenerator):
         residual_feed: int = 1024,
         dropout: float = 0.1,
         normalise: bool = False,
+        pre_norm: bool = False,
+        speech_layers: int = 0,
+        direct: bool = False,
         passes: tuple[Pass, ...] = GENERATION_AND_MASKER,
         code: float = 1.0,
         latent: float = 1.0,
@@ -158,19 +169,25 @@ class EchoMask(MaskedGenerator):
         self.mask_embedding = nn.Parameter(torch.randn(columns) * dim**-0.5)
         self.see_motion = MotionEncoder(columns, features)
         self.hear_speech = _project(sum(conditioners[name].dim for name in self.sounds), features)
+        self.smooth = nn.ModuleList(LeakyResidual(features, SLOPE) for _ in range(speech_layers))
         self.know_speaker = nn.ModuleDict(
             {branch: _project(conditioners[name].dim, dim) for branch, name in self.who.items() if name}
         )
-        self.face = FaceBranch(dim, features, heads, face_layers, (common, own), dropout)
+        self.direct = nn.ModuleDict(
+            {part: Linear(body.downsample * features, features) for part in (body.parts if direct else ())}
+        )
+        layer = partial(DecoderLayer, heads=heads, dropout=dropout, before=pre_norm)
+        residual = partial(layer, heads=residual_heads, feed=residual_feed)
+        self.face = FaceBranch(dim, features, face_layers, layer, (common, own), dropout)
         self.hint, self.enter = Mlp(features, dim, features, SLOPE), Linear(features, dim)
-        self.place, self.gather = Place(dropout), EncoderLayer(dim, heads, dropout)
-        self.ask = SpeechQueriedAttention(attended, features, dim, heads, layers, feed, dropout, fusion)
-        self.move = BodyBranch(dim, features, heads, (common, own), dropout)
-        self.exchange = Exchange(features, heads, dropout)
-        depth, codes, residual = max(1, body.num_layers), body.codebook_size, (residual_heads, residual_layers)
+        self.place, self.gather = Place(dropout), EncoderLayer(dim, heads, dropout, before=pre_norm)
+        self.ask = SpeechQueriedAttention(attended, features, dim, layers, feed, layer, fusion)
+        self.move = BodyBranch(dim, features, layer, (common, own), dropout)
+        self.exchange = Exchange(features, layer)
+        depth, codes = max(1, body.num_layers), body.codebook_size
         self.heads = nn.ModuleDict(
             {
-                part: ResidualHead(dim, features, body.dim, depth, codes, *residual, residual_feed, dropout)
+                part: ResidualHead(dim, features, body.dim, depth, codes, residual_layers, residual)
                 for part in body.parts
             }
         )
@@ -208,6 +225,7 @@ class EchoMask(MaskedGenerator):
                 valid,
                 self.move.speaker(speaker, valid),
                 {part: memory for part, memory in kept.items() if memory is not None},
+                {part: self._direct(part, speech[part], valid) for part in self.direct},
             ),
         )
 
@@ -224,6 +242,7 @@ class EchoMask(MaskedGenerator):
     def say(self, seen: Seen, kept: Kept) -> Prediction:
         """Codes and latents; `hidden` of the prediction has the tokens that the parts exchange."""
         tokens = {FACE: seen.face} | self.move(seen.body, kept.speaker, kept.valid)
+        tokens = {part: x + kept.direct[part] if part in kept.direct else x for part, x in tokens.items()}
         real = self.body.token_mask(kept.valid)
         told = self.exchange(tokens, real)
         logits, latents = {}, {}
@@ -320,6 +339,11 @@ class EchoMask(MaskedGenerator):
         found = released_losses(prediction, codes, vectors, self._token_weights(hidden, batch.valid))
         return {name: self.weights[name] * value for name, value in found.items() if self.weights[name]}
 
+    def _direct(self, part: str, speech: Tensor, valid: Tensor) -> Tensor:
+        """A part's speech, token by token."""
+        frames = (speech * valid[..., None]).unflatten(1, (-1, self.body.downsample))
+        return self.direct[part](frames.flatten(2))
+
     def _attend(self, motion: Tensor, speaker: Tensor, asked: Asked) -> dict[str, Tensor]:
         """Attention of `asked` on motion of which nothing is hidden."""
         frames = motion.shape[1]
@@ -346,7 +370,10 @@ class EchoMask(MaskedGenerator):
 
         def of(part: str) -> Tensor:
             x = torch.cat([one.parts.get(part, one.features) for one in heard], dim=-1)
-            return self.hear_speech(self._whole(x))
+            x = self.hear_speech(self._whole(x))
+            for layer in self.smooth:
+                x = layer(x, some(self._whole(valid)))
+            return x
 
         if any(one.parts for one in heard):
             return {part: of(part) for part in (FACE, *OWN)}

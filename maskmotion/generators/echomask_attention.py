@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,7 +37,7 @@ class SpeechQueriedAttention(nn.Module):
 
     Args:
         attended: the parts, in the order of their weights.
-        width: of speech. dim: of motion and of the decoder. heads, layers, feed, dropout: of the decoder.
+        width: of speech. dim: of motion and of the decoder. layers, feed: of the decoder. layer: makes one.
         fusion: "sum": all parts count alike; "learned": each has a learned weight, that begins at 0.33 (the release).
     """
 
@@ -46,16 +46,15 @@ class SpeechQueriedAttention(nn.Module):
         attended: tuple[str, ...],
         width: int,
         dim: int,
-        heads: int,
         layers: int,
         feed: int,
-        dropout: float,
+        layer: Callable[..., DecoderLayer],
         fusion: Fusion,
     ) -> None:
         super().__init__()
         self.attended = attended
         self.project = nn.ModuleDict({part: Linear(width, dim) for part in attended})
-        self.layers = nn.ModuleList(DecoderLayer(dim, heads, dropout, feed) for _ in range(layers))
+        self.layers = nn.ModuleList(layer(dim, feed=feed) for _ in range(layers))
         self.fusion = nn.Parameter(torch.full((len(attended),), 0.33)) if fusion == "learned" else None
 
     def ask(self, speech: Mapping[str, Float[Tensor, "B T F"]], valid: Bool[Tensor, "B T"]) -> Asked:
@@ -63,14 +62,14 @@ class SpeechQueriedAttention(nn.Module):
         queries = torch.stack([self.project[part](speech[part]) for part in self.attended], dim=1)
         first = next(decoder_layers(self.layers))
         steps = _look(first, queries, some(valid))
-        return Asked(steps, first.cross.query(steps), valid)
+        return Asked(steps, first.ask(steps), valid)
 
     def forward(self, motion: Float[Tensor, "B T C"], asked: Asked) -> Float[Tensor, "B T C"]:
         """What speech gathers from motion, the mean over the parts (each times its weight, where they are learned)."""
         x, real = asked.steps, some(asked.valid)
         for number, layer in enumerate(decoder_layers(self.layers)):
             x = x if number == 0 else _look(layer, x, real)
-            query = asked.queries if number == 0 else layer.cross.query(x)
+            query = asked.queries if number == 0 else layer.ask(x)
             memory = layer.cross.remember(motion)
             x = layer.listen(x.flatten(1, 2), query.flatten(1, 2), memory, real).view_as(x)
         return x.mean(1) if self.fusion is None else (x * self.fusion[:, None, None]).mean(1)
@@ -86,7 +85,7 @@ class SpeechQueriedAttention(nn.Module):
         total = motion.new_zeros(())
         for number, layer in enumerate(decoder_layers(self.layers)):
             x = x if number == 0 else _look(layer, x, real)
-            query = (asked.queries if number == 0 else layer.cross.query(x)).flatten(1, 2)
+            query = (asked.queries if number == 0 else layer.ask(x)).flatten(1, 2)
             if number == last:
                 weights = layer.cross.weights(query, layer.cross.remember_keys(motion), real).mean(1)
             else:

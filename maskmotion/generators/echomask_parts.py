@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -51,18 +51,25 @@ class FaceBranch(nn.Module):
     """From speaker and position, a decoder listens to speech and to the motion it sees; then folded to tokens.
 
     Args:
-        dim: of the decoder. features: of speech, motion and tokens. heads, layers, dropout: of the decoder.
+        dim: of the decoder. features: of speech, motion and tokens. layers: of the decoder. layer: makes one.
         folds: how often two steps become one, first and after the two-layer network between.
+        dropout: after positions.
     """
 
     def __init__(
-        self, dim: int, features: int, heads: int, layers: int, folds: tuple[int, int], dropout: float
+        self,
+        dim: int,
+        features: int,
+        layers: int,
+        layer: Callable[[int], DecoderLayer],
+        folds: tuple[int, int],
+        dropout: float,
     ) -> None:
         super().__init__()
         self.hint = Mlp(features, dim, features, SLOPE)
         self.memory = Linear(2 * features, dim)
         self.place = Place(dropout)
-        self.layers = nn.ModuleList(DecoderLayer(dim, heads, dropout) for _ in range(layers))
+        self.layers = nn.ModuleList(layer(dim) for _ in range(layers))
         self.leave = Linear(dim, features)
         self.first, self.second = Fold(features, folds[0]), Fold(features, folds[1])
         self.between = Mlp(features, dim, features, SLOPE)
@@ -72,7 +79,7 @@ class FaceBranch(nn.Module):
         first = self.layers[0]
         assert isinstance(first, DecoderLayer)
         x = first.look(self.place(who), some(valid))
-        return x, first.cross.query(x)
+        return x, first.ask(x)
 
     def forward(
         self,
@@ -97,16 +104,18 @@ class BodyBranch(nn.Module):
     """Motion features to the tokens of upper body, hands and lower body; each is refined by the other two.
 
     Args:
-        dim: of the features. out: of the tokens. heads, dropout: of the one decoder layer a part.
-        folds: how often two steps become one, for all parts together and for each.
+        dim: of the features. out: of the tokens. layer: makes the one decoder layer of a part.
+        folds: how often two steps become one, for all parts together and for each. dropout: after positions.
     """
 
-    def __init__(self, dim: int, out: int, heads: int, folds: tuple[int, int], dropout: float) -> None:
+    def __init__(
+        self, dim: int, out: int, layer: Callable[[int], DecoderLayer], folds: tuple[int, int], dropout: float
+    ) -> None:
         super().__init__()
         self.fold, self.fold_speaker = Fold(dim, folds[0]), Fold(dim, folds[0])
         self.split = nn.ModuleDict({part: Mlp(dim, dim, dim, SLOPE) for part in OWN})
         self.place = Place(dropout)
-        self.refine = nn.ModuleDict({part: DecoderLayer(dim, heads, dropout) for part in OWN})
+        self.refine = nn.ModuleDict({part: layer(dim) for part in OWN})
         self.leave = nn.ModuleDict({part: Linear(dim, out) for part in OWN})
         self.narrow = nn.ModuleDict({part: Fold(out, folds[1]) for part in OWN})
 
@@ -135,12 +144,12 @@ class Exchange(nn.Module):
     """One decoder layer a part: hands read the face and the face the hands, upper and lower body read what goes with them.
 
     Args:
-        dim: of the tokens. heads, dropout: of the layers.
+        dim: of the tokens. layer: makes one.
     """
 
-    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+    def __init__(self, dim: int, layer: Callable[[int], DecoderLayer]) -> None:
         super().__init__()
-        self.layers = nn.ModuleDict({part: DecoderLayer(dim, heads, dropout) for part in (FACE, *OWN)})
+        self.layers = nn.ModuleDict({part: layer(dim) for part in (FACE, *OWN)})
 
     def forward(
         self, tokens: Mapping[str, Float[Tensor, "B N C"]], valid: Bool[Tensor, "B N"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ class ResidualHead(nn.Module):
 
     Args:
         dim: hidden channels of the coarse classes. features: of tokens and speech. width: of the codebook's vectors.
-        depth: quantizer layers. codes: in each, 0 without codebooks. heads, layers, feed, dropout: of each decoder.
+        depth: quantizer layers. codes: in each, 0 without codebooks. layers: of each decoder. layer: makes one.
     """
 
     def __init__(
@@ -33,17 +33,13 @@ class ResidualHead(nn.Module):
         width: int,
         depth: int,
         codes: int,
-        heads: int,
         layers: int,
-        feed: int,
-        dropout: float,
+        layer: Callable[[int], DecoderLayer],
     ) -> None:
         super().__init__()
         self.codes, later = codes, range(1, depth)
         self.join = nn.ModuleList(Linear(number * features, features) for number in later[1:])
-        self.decoders = nn.ModuleList(
-            nn.ModuleList(DecoderLayer(features, heads, dropout, feed) for _ in range(layers)) for _ in later
-        )
+        self.decoders = nn.ModuleList(nn.ModuleList(layer(features) for _ in range(layers)) for _ in later)
         sizes = [dim, *(features for _ in later)] if codes else []
         self.classes = nn.ModuleList(Mlp(features, hidden, codes, SLOPE) for hidden in sizes)
         self.to_latents = Linear(features, width) if width != features else nn.Identity()

@@ -220,6 +220,12 @@ class MaskedGenerator(Generator):
 
     def _semantic_loss(self, attention: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """L_sem of attention on unmasked motion (hidden frames would give the labels away)."""
+        if batch.labels["semantic"].shape != batch.valid.shape:
+            labels, frames = batch.labels["semantic"].shape[1], batch.valid.shape[1]
+            raise ValueError(
+                f"L_sem needs one semantic label a frame: got {labels} for {frames} frames; cut or resample the labels to "
+                "the motion's rate, or set generator.semantic=0"
+            )
         scores = attention_scores(attention)
         logits = self.semantic_affine[0] * torch.log(scores.clamp(min=0) + 1e-6) + self.semantic_affine[1]
         return semantic_loss(logits, batch.labels["semantic"], batch.valid)

@@ -24,6 +24,7 @@ class Alignment(nn.Module):
             attentions over the two levels. levels: those that are heard, "low" before "high"; or "both" at once.
         queries: learned vectors; step t has number t % queries. query_std: of their start.
         dropout: after positions, and in every layer.
+        near: frames; attention over a level falls by exp(-distance / near). None: by what is learned alone.
     """
 
     def __init__(
@@ -35,8 +36,10 @@ class Alignment(nn.Module):
         queries: int,
         query_std: float,
         dropout: float,
+        near: float | None = None,
     ) -> None:
         super().__init__()
+        self.near = near
         self.queries = nn.Parameter(query_std * torch.randn(queries, dim))
         self.encoders = nn.ModuleList(
             nn.ModuleList(EncoderLayer(dim, heads, dropout) for _ in range(count)) for count in encoders
@@ -58,14 +61,14 @@ class Alignment(nn.Module):
         way = {"queries": x}
         if valid is not None or (self.training and self.dropout.p > 0):
             x = x.expand(rows, -1, -1)
-        x = self._encode(0, self.dropout(x), valid)
+        x, bias = self._encode(0, self.dropout(x), valid), self._bias(frames, like)
         for number, place in enumerate(_PLACES, 1):
             for level in (level for level in place if level in self.decoders):
                 decoder = self.decoders[level]
                 assert isinstance(decoder, DecoderLayer)
                 x = decoder.look(x, valid).expand(rows, -1, -1)
                 memory = decoder.cross.remember(heard[level])
-                x = decoder.listen(x, decoder.cross.query(x), memory, valid)
+                x = decoder.listen(x, decoder.ask(x), memory, valid, bias)
                 way[level] = x
             x = self._encode(number, x, valid)
         return way | {"aligned": x.expand(rows, -1, -1)}
@@ -76,6 +79,13 @@ class Alignment(nn.Module):
         for number in range(len(self.encoders)):
             x = self._encode(number, x, valid)
         return x
+
+    def _bias(self, frames: int, like: Tensor) -> Tensor | None:
+        """[T, T], the logarithm of what distance leaves (a linear bias: Press et al., 2022, with one slope for all heads)."""
+        if self.near is None:
+            return None
+        at = torch.arange(frames, device=like.device, dtype=like.dtype)
+        return -(at[:, None] - at).abs() / self.near
 
     def _encode(self, number: int, x: Tensor, valid: Tensor | None) -> Tensor:
         layers = self.encoders[number]

@@ -1,4 +1,4 @@
-"""Post-norm transformer layers (Vaswani et al., 2017) as the releases of EMAGE and EchoMask stack them, with rectifiers."""
+"""Transformer layers with rectifiers as the releases of EMAGE and EchoMask stack them: normalised after each step."""
 
 from __future__ import annotations
 
@@ -54,10 +54,11 @@ class Attention(nn.Module):
         query: Float[Tensor, "B T C"],
         memory: Float[Tensor, "B S E"],
         valid: Bool[Tensor, "B S"] | None = None,
+        bias: Float[Tensor, "T S"] | None = None,
     ) -> Float[Tensor, "B T C"]:
-        """What each query gathers from the valid steps of what was remembered."""
+        """What each query gathers from the valid steps of what was remembered; bias: added to the logits."""
         key, value = memory.split(self.dim, dim=-1)
-        return self._gather(query, key, value, valid)
+        return self._gather(query, key, value, valid, bias)
 
     def weights(
         self, query: Float[Tensor, "B T C"], key: Float[Tensor, "B S C"], valid: Bool[Tensor, "B S"] | None = None
@@ -83,9 +84,13 @@ class Attention(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, H, T, c]
 
-    def _gather(self, query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None) -> Tensor:
+    def _gather(
+        self, query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None, bias: Tensor | None = None
+    ) -> Tensor:
         q, k, v = self._split(query), self._split(key), self._split(value)
         mask = None if valid is None else _never_empty(valid)
+        if bias is not None:
+            mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
         return self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2))
 
 
@@ -105,16 +110,26 @@ class _Feed(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention, feed-forward; each is added to its input, then normalised. feed: its width, None: twice `dim`."""
+    """Self-attention, feed-forward; each is added to its input, then normalised.
 
-    def __init__(self, dim: int, heads: int, dropout: float = 0.1, feed: int | None = None) -> None:
+    feed: width of the feed-forward, None: twice `dim`. before: normalise what each reads instead of what it gives, which
+    learns faster in small networks.
+    """
+
+    def __init__(
+        self, dim: int, heads: int, dropout: float = 0.1, feed: int | None = None, before: bool = False
+    ) -> None:
         super().__init__()
+        self.before = before
         self.attention, self.feed = Attention(dim, heads), _Feed(dim, feed or 2 * dim, dropout)
         self.norm_attention, self.norm_feed = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "B T C"], valid: Bool[Tensor, "B T"] | None = None) -> Float[Tensor, "B T C"]:
         """Same shape; padded steps are never attended to."""
+        if self.before:
+            x = x + self.dropout(self.attention(self.norm_attention(x), valid))
+            return x + self.dropout(self.feed(self.norm_feed(x)))
         x = self.norm_attention(x + self.dropout(self.attention(x, valid)))
         return self.norm_feed(x + self.dropout(self.feed(x)))
 
@@ -122,11 +137,14 @@ class EncoderLayer(nn.Module):
 class DecoderLayer(nn.Module):
     """Self-attention, attention over a memory, feed-forward; each is added to its input, then normalised.
 
-    feed: width of the feed-forward, None: twice `dim`.
+    feed, before: as in `EncoderLayer`.
     """
 
-    def __init__(self, dim: int, heads: int, dropout: float = 0.1, feed: int | None = None) -> None:
+    def __init__(
+        self, dim: int, heads: int, dropout: float = 0.1, feed: int | None = None, before: bool = False
+    ) -> None:
         super().__init__()
+        self.before = before
         self.attention, self.cross = Attention(dim, heads), Attention(dim, heads)
         self.feed = _Feed(dim, feed or 2 * dim, dropout)
         self.norm_attention, self.norm_cross, self.norm_feed = (nn.LayerNorm(dim) for _ in range(3))
@@ -141,10 +159,16 @@ class DecoderLayer(nn.Module):
     ) -> Float[Tensor, "B T C"]:
         """Same shape. memory: as `self.cross.remember` gives it."""
         x = self.look(x, valid)
-        return self.listen(x, self.cross.query(x), memory, memory_valid)
+        return self.listen(x, self.ask(x), memory, memory_valid)
+
+    def ask(self, x: Float[Tensor, "*any T C"]) -> Float[Tensor, "*any T C"]:
+        """The queries of what `look` gave."""
+        return self.cross.query(self.norm_cross(x) if self.before else x)
 
     def look(self, x: Float[Tensor, "B T C"], valid: Bool[Tensor, "B T"] | None = None) -> Float[Tensor, "B T C"]:
         """The first third: the layer's own steps."""
+        if self.before:
+            return x + self.dropout(self.attention(self.norm_attention(x), valid))
         return self.norm_attention(x + self.dropout(self.attention(x, valid)))
 
     def listen(
@@ -153,9 +177,10 @@ class DecoderLayer(nn.Module):
         query: Float[Tensor, "B T C"],
         memory: Float[Tensor, "B S E"],
         memory_valid: Bool[Tensor, "B S"] | None = None,
+        bias: Float[Tensor, "T S"] | None = None,
     ) -> Float[Tensor, "B T C"]:
-        """The rest, given the queries of what `look` gave."""
-        return self._think(x, self.cross.recall(query, memory, memory_valid))
+        """The rest, given the queries that `ask` made of what `look` gave. bias: as in `Attention.recall`."""
+        return self._think(x, self.cross.recall(query, memory, memory_valid, bias))
 
     def weigh(
         self,
@@ -169,6 +194,9 @@ class DecoderLayer(nn.Module):
         return self._think(x, gathered), weights
 
     def _think(self, x: Tensor, gathered: Tensor) -> Tensor:
+        if self.before:
+            x = x + self.dropout(gathered)
+            return x + self.dropout(self.feed(self.norm_feed(x)))
         x = self.norm_cross(x + self.dropout(gathered))
         return self.norm_feed(x + self.dropout(self.feed(x)))
 
