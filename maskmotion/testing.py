@@ -69,7 +69,7 @@ def _build(kind: str, cls: type, arguments: dict[str, Any]) -> Any:
         return example_generator(cls, **arguments)
     if kind == "quantizer" and "dim" not in arguments:
         arguments = {"dim": 8, **arguments}
-    if kind == "conditioner" and "body" in cls.given:
+    if kind == "conditioner" and "body" in getattr(cls, "given", ()):
         arguments = {"body": example_generator().body, **arguments}
     return cls(**arguments)
 
