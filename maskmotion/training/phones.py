@@ -31,8 +31,8 @@ from maskmotion.types import SAMPLE_RATE
 STEPS = 1000
 ABOUT = "speech.json"  # beside the weights: what they were trained on; written last, so its folder is whole
 _BATCH, _CROP = 4, 100  # crops of a batch, HuBERT steps of a crop: 2 s
-_ALIGNED = 0.5  # share of the training that learns from the phones' times, before CTC: CTC alone takes far longer
-_HIDDEN, _SPAN = 0.3, 10  # share of the steps that are hidden as in HuBERT's training, in spans of so many
+_ALIGNED = 0.5  # share of the training that learns from the phones' times, which the corpus knows, before CTC
+_HIDDEN, _SPAN = 0.3, 10  # share of the steps that spans of so many would hide if none overlapped: a quarter is
 _DROPOUTS = ("hidden", "attention", "activation", "feat_proj", "final")  # hiding steps does their work
 _LR, _WARMUP, _GRAD_NORM = 2e-3, 0.15, 1.0
 
@@ -135,7 +135,7 @@ def read_spoken(recording: Recording, symbols: Sequence[str]) -> Spoken:
 def train_phones(spoken: Sequence[Spoken], symbols: int, steps: int = STEPS, seed: int = 0, show: bool = True) -> Any:
     """A `HubertForCTC` trained on crops of 2 s: first each step's phone, then CTC; the blank is also the pause.
 
-    Three tenths of the steps are hidden in spans of 0.2 s, as in HuBERT's own training (Hsu et al., 2021,
+    A quarter of the steps is hidden in spans of 0.2 s, as in HuBERT's own training (Hsu et al., 2021,
     arXiv:2106.07447), so what is hidden is to be told from the words around it. Raises ValueError when no recording is
     as long as a crop.
     """
