@@ -266,6 +266,16 @@ def test_what_the_table_cannot_tell_names_data_scale_power_labels_and_clips():
     assert "same has 900" in "\n".join(caveats(made_up(recipes=longer)))
 
 
+def test_span_masks_are_told_as_a_control_for_runs_as_long_as_theirs():
+    rows = {
+        label: {seed: cell | {"run_length": 5.0 + seed} for seed, cell in row.items()}
+        for label, row in made_up().cells.items()
+    }
+    (told,) = [line for line in caveats(made_up(cells=rows)) if line.startswith("What better controls for")]
+    assert "base 6.0, better 6.0" in told
+    assert not any("controls for" in line for line in caveats(made_up())), "run lengths were not measured"
+
+
 def test_the_csv_files_have_a_line_a_cell_a_measure_and_a_validation():
     results = made_up()
     assert len(cells(results)) == 12 and cells(results)[4]["row"] == "better" and cells(results)[4]["seed"] == 1

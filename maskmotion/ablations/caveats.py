@@ -18,7 +18,7 @@ _LABELS_NAMED = ("lift", "auroc", "auroc_within")
 def caveats(results: Results) -> list[str]:
     """One sentence or two each: data, scale, power, labels, what is shared, and the table's own."""
     told = [_data(results), _scale(results), _power(results), _shared(results), _labels(results), _absent(results)]
-    return [line for line in (*told, _steps(results), *results.table.caveats) if line]
+    return [line for line in (*told, _runs(results), _steps(results), *results.table.caveats) if line]
 
 
 def _data(results: Results) -> str:
@@ -92,6 +92,16 @@ def _absent(results: Results) -> str:
     for name in sorted(wanted - set(results.everything)):
         reasons.setdefault(results.about["absent"].get(name, "not among the protocol's measures"), []).append(name)
     return "; ".join(f"{', '.join(column(name).title for name in names)}: {why}" for why, names in reasons.items())
+
+
+def _runs(results: Results) -> str:
+    """What span masks are a control for: strategies whose hidden runs are about as long."""
+    spans = [label for label, recipe in results.recipes.items() if recipe.masker and recipe.masker.name == "span"]
+    if not spans or "run_length" not in results.everything:
+        return ""
+    lengths = {label: results.interval(label, "run_length").mean for label in results.cells}
+    told = ", ".join(f"{label} {length:.1f}" for label, length in lengths.items() if not math.isnan(length))
+    return f"What {', '.join(spans)} controls for, in rows whose hidden runs are longer or shorter. Frames in a row: {told}."
 
 
 def _steps(results: Results) -> str:
