@@ -35,7 +35,7 @@ def quick(code: str) -> str:
     """The same code on the small corpus and in a few steps."""
     code = re.sub(r'mm\.train\("(\w+)"', r'mm.train(mm.preset("\1")', code)
     code = re.sub(r'mm\.preset\("(\w+)"\)', r'mm.preset("\1").but(FEW)', code)
-    return re.sub(r'"planted(-v1)?"', '"planted-v1-small"', code)
+    return re.sub(r'(?<!checkpoint=)"planted(-v1)?"', '"planted-v1-small"', code)
 
 
 @pytest.fixture
