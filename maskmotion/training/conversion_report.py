@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ class FileReport:
         if self.kept_in is not None:
             why = f"a model needs {self.lacks} beside it" if self.lacks else "no network of this version reads it"
             told = [f"kept under its own names in {self.kept_in}, {why}: {len(self.kept)} tensors"]
-        told.append(f"ignored by name (its release never uses them): {_groups(self.ignored)}")
+        told.append(f"ignored by name (its release never uses them): {_groups(self.ignored, _inner)}")
         if self.beside:
             told.append(f"not weights, left out: {', '.join(self.beside)}")
         told += ["missing: none", f"sha256 {self.sha256}: {self.official_name or 'unknown file'}"]
@@ -100,14 +100,14 @@ def what_lacks(parts: Sequence[str]) -> Iterator[str]:
         yield "no file holds a global motion predictor: these tokenizers have no root network"
 
 
-def _groups(names: Iterable[str]) -> str:
+def _groups(names: Iterable[str], group: Callable[[str], str] = lambda name: name.partition(".")[0]) -> str:
     """How many names there are, and how many by their first steps: `27 (encoder 12, quantizer 1, decoder 14)`."""
-    counts = Counter(_group(name) for name in names)
-    shown = ", ".join(f"{group} {count}" for group, count in counts.items())
+    counts = Counter(group(name) for name in names)
+    shown = ", ".join(f"{one} {count}" for one, count in counts.items())
     return f"{sum(counts.values())} ({shown})" if counts else "none"
 
 
-def _group(name: str) -> str:
+def _inner(name: str) -> str:
+    """The first step, or two where networks lie within the network, of which some are used and some are not."""
     first, _, rest = name.partition(".")
-    inner = first == "MAM" or first.startswith("predict_res_")  # networks within the network
-    return f"{first}.{rest.partition('.')[0]}" if inner else first
+    return f"{first}.{rest.partition('.')[0]}" if first == "MAM" or first.startswith("predict_res_") else first
