@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from maskmotion.ablations.caveats import caveats, origins
-from maskmotion.ablations.results import Results, column
+from maskmotion.ablations.results import Results, Verdict, column
 from maskmotion.evaluation.intervals import Interval
 from maskmotion.evaluation.provenance import recipe_hash
 from maskmotion.evaluation.report import write_csv
@@ -83,22 +83,24 @@ def _differences(results: Results) -> str:
 
 
 def _agreement(results: Results) -> str:
-    """The paper's directions beside ours, as found."""
+    """The paper's directions beside ours, as found; measures that were not taken are named once."""
     if not results.compared:
         return ""
-    rows = []
+    rows, lost = [], set()
     for label, name in results.compared:
+        found = results.difference(label, name)
+        if found is None or not found.n:
+            lost.add(column(name).title)
+            continue
         sign, paper = results.paper(label, name)
         theirs = ("higher" if sign > 0 else "lower") + ("" if paper is None else f" ({paper:+.4g})")
-        found = results.difference(label, name)
-        measured = found is not None and found.n > 0
-        ours = spelled_interval(found, "+") if measured and found is not None else "not measured here"
-        verdict = results.verdict(label, name) if measured else "cannot tell"
-        rows.append([label, results.table.other(label) or "", column(name).title, theirs, ours, str(verdict)])
-    counts = ", ".join(f"{sum(row[-1] == one for row in rows)} {one}" for one in ("agrees", "disagrees", "cannot tell"))
+        other, verdict = results.table.other(label) or "", str(results.verdict(label, name))
+        rows.append([label, other, column(name).title, theirs, spelled_interval(found, "+"), verdict])
+    counts = ", ".join(f"{sum(row[-1] == one for row in rows)} {one}" for one in get_args(Verdict))
     note = (
         f"Directions as found: {counts}. The paper's numbers are of other data and another scale; only signs compare."
     )
+    note += f" Not measured here: {', '.join(sorted(lost))}." if lost else ""
     heads = ["row", "against", "measure", "paper", "here", "direction"]
     return f"## The paper's directions\n\n{note}\n\n" + _grid(heads, rows)
 

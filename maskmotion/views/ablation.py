@@ -19,6 +19,7 @@ _COLUMNS = 4
 _COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, SKY, GREY, INK)
 _STYLES = ("-", "--", ":")
 _REFERENCES = {"chance": (GREY, ":"), "ground truth": (GREEN, "--"), "oracle": (VERMILLION, "--")}
+_FAR = 1.5  # ranges of the rows' values
 _FOLLOWED = ("lift", "auroc_within", "auroc", "loss")
 
 
@@ -53,10 +54,6 @@ def plot_rows(path: str | Path, results: Results) -> Path:
 
 
 def _measure(axes: Any, results: Results, labels: Sequence[str], name: str) -> None:
-    for row, (color, style) in _REFERENCES.items():
-        value = results.sanity.get(row, {}).get(name)
-        if value is not None and math.isfinite(value):
-            axes.axvline(value, color=color, linestyle=style, linewidth=1, label=row)
     for place, label in enumerate(labels):
         found, against = results.interval(label, name), results.difference(label, name)
         if not found.n:
@@ -69,7 +66,21 @@ def _measure(axes: Any, results: Results, labels: Sequence[str], name: str) -> N
         axes.plot([found.mean], [place], "|", color=color, markersize=9, markeredgewidth=1.8)
     axes.set_yticks(range(len(labels)), labels, fontsize=7.5)
     axes.set_ylim(len(labels) - 0.4, -0.6)
+    _references(axes, results, name)
     _quiet(axes)
+
+
+def _references(axes: Any, results: Results, name: str) -> None:
+    """Lines for what is known; one so far away that rows would no longer be told apart is named below."""
+    low, high = axes.get_xlim()
+    beyond = []
+    for row, (color, style) in _REFERENCES.items():
+        value = results.sanity.get(row, {}).get(name, math.nan)
+        if low - _FAR * (high - low) <= value <= high + _FAR * (high - low):
+            axes.axvline(value, color=color, linestyle=style, linewidth=1, label=row)
+        elif math.isfinite(value):
+            beyond.append(f"{row} {value:.3g} →" if value > high else f"← {row} {value:.3g}")
+    axes.set_xlabel(", ".join(beyond), fontsize=7, color=INK)
 
 
 def plot_training(path: str | Path, results: Results) -> Path:
