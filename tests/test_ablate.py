@@ -275,6 +275,13 @@ def test_span_masks_are_told_as_a_control_for_runs_as_long_as_theirs():
     assert not any("controls for" in line for line in caveats(made_up())), "run lengths were not measured"
 
 
+def test_measures_by_which_motion_that_hears_nothing_does_as_well_are_told():
+    assert not any("hears nothing" in line for line in caveats(made_up()))
+    frozen = made_up(sanity={"frozen first frame": {"fgd": 6.5, "bc": 0.1}, "chance": {"bc": 0.6}})
+    (told,) = [line for line in caveats(frozen) if "hears nothing" in line]
+    assert "FGD (frozen first frame 6.5, the best row 6.98)" in told and "BC (chance 0.6, the best row 0.6)" in told
+
+
 def test_the_csv_files_have_a_line_a_cell_a_measure_and_a_validation():
     results = made_up()
     assert len(cells(results)) == 12 and cells(results)[4]["row"] == "better" and cells(results)[4]["seed"] == 1

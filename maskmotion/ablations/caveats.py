@@ -11,14 +11,17 @@ from scipy.stats import t
 from maskmotion.ablations.results import Results, column
 from maskmotion.config import Recipe
 from maskmotion.evaluation.provenance import recipe_hash
+from maskmotion.evaluation.sanity import FROZEN, MEAN, NOISE
 
+CHANCE = "chance"
 _LABELS_NAMED = ("lift", "auroc", "auroc_within")
 
 
 def caveats(results: Results) -> list[str]:
     """One sentence or two each: data, scale, power, labels, what is shared, and the table's own."""
     told = [_data(results), _scale(results), _power(results), _shared(results), _labels(results), _absent(results)]
-    return [line for line in (*told, _runs(results), _steps(results), *results.table.caveats) if line]
+    told += [_beaten(results), _runs(results), _steps(results)]
+    return [line for line in (*told, *results.table.caveats) if line]
 
 
 def _data(results: Results) -> str:
@@ -92,6 +95,26 @@ def _absent(results: Results) -> str:
     for name in sorted(wanted - set(results.everything)):
         reasons.setdefault(results.about["absent"].get(name, "not among the protocol's measures"), []).append(name)
     return "; ".join(f"{', '.join(column(name).title for name in names)}: {why}" for why, names in reasons.items())
+
+
+def _beaten(results: Results) -> str:
+    """Measures by which no row is better than motion that hears nothing, or than chance."""
+    worthless = []
+    for name in results.measures:
+        better = column(name).better
+        means = [results.interval(label, name).mean for label in results.cells]
+        known = [mean for mean in means if not math.isnan(mean)]
+        if not (better and known):
+            continue
+        best = max(known) if better == "higher" else min(known)
+        for row in (CHANCE, MEAN, FROZEN, NOISE):
+            value = results.sanity.get(row, {}).get(name, math.nan)
+            if (value >= best) if better == "higher" else (value <= best):
+                worthless.append(f"{column(name).title} ({row} {value:.3g}, the best row {best:.3g})")
+                break
+    if not worthless:
+        return ""
+    return f"How good any row is by {', '.join(worthless)}: what hears nothing does as well or better."
 
 
 def _runs(results: Results) -> str:
