@@ -10,7 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from maskmotion.evaluation.accuracy import FaceError, SemanticRecall
 from maskmotion.evaluation.beat import (
+    BeatAlignment,
     audio_beats,
     beat_alignment,
     beat_constancy,
@@ -19,8 +21,11 @@ from maskmotion.evaluation.beat import (
     motion_beats,
 )
 from maskmotion.evaluation.diversity import l1_diversity, mean_absolute_deviation, windows
-from maskmotion.evaluation.fgd import FeatureExtractor, FrechetScore, fgd, frechet_distance, train_extractor
+from maskmotion.evaluation.feet import FootSkating
+from maskmotion.evaluation.fgd import FeatureExtractor, Frechet, FrechetScore, fgd, frechet_distance, train_extractor
+from maskmotion.evaluation.smoothness import Jerk
 from maskmotion.motion.layout import SMPLX
+from maskmotion.motion.rotations import axis_angle_to_6d
 
 seeds = st.integers(0, 2**31)
 
@@ -331,3 +336,138 @@ def test_windows_cut_clips_without_overlap() -> None:
         l1_diversity(cut[:1])
     with pytest.raises(ValueError, match="no frame"):
         mean_absolute_deviation([])
+
+
+# Sums over clips
+
+
+@given(seeds, st.lists(st.integers(0, 20), min_size=1, max_size=5), st.floats(0, 1e6))
+@settings(max_examples=50, deadline=None)
+def test_frechet_distance_of_any_batches_is_that_of_the_whole(seed: int, cuts: list[int], far: float) -> None:
+    a, b = gaussian(40, 5, seed) + far, gaussian(30, 5, seed + 1) + far
+    expected = frechet_distance(a - far, b - far)
+    edges = sorted({0, 40, *(min(cut, 40) for cut in cuts)})
+    parts = [Frechet(5) for _ in edges[1:]]
+    for part, first, end in zip(parts, edges, edges[1:]):
+        part.update(a[first:end], b[first : min(end, 30)])
+    parts[0].update(a[:0], b[edges[-1] :])
+    for part in parts[1:]:
+        parts[0].merge(part)
+    assert float(parts[0].result()) == pytest.approx(expected, rel=1e-6, abs=1e-7)
+    assert parts[0].result().samples == (40, 30)
+
+
+def test_extractors_of_faces_and_of_all_motion_read_their_own_columns() -> None:
+    clips = [wave(120, seed) for seed in range(2)]
+    for clip in clips:
+        clip[:, 337:] = 0.3 * torch.randn(120, 100, generator=torch.Generator().manual_seed(0)).cumsum(0)
+    face, motion = (train_extractor(clips, steps=8, reads=reads) for reads in ("face", "motion"))
+    moved = clips[0].clone()
+    moved[:, : 22 * 6] += 1
+    assert torch.equal(face.features([moved]), face.features([clips[0]]))
+    assert not torch.equal(motion.features([moved]), motion.features([clips[0]]))
+    moved = clips[0].clone()
+    moved[:, 340] += 1
+    assert not torch.equal(face.features([moved]), face.features([clips[0]]))
+    assert face.fingerprint == train_extractor(clips, steps=8, reads="face").fingerprint != motion.fingerprint
+
+
+# Feet, jerk, faces, recall
+
+
+@given(st.floats(0.01, 3), seeds)
+@settings(deadline=None, max_examples=30)
+def test_jerk_of_a_cubic_is_its_third_derivative_and_of_a_parabola_nothing(size: float, seed: int) -> None:
+    time = torch.arange(30, dtype=torch.float64)[:, None, None] / 30
+    rng = torch.Generator().manual_seed(seed)
+    direction = torch.nn.functional.normalize(torch.randn(1, 4, 3, generator=rng), dim=-1).double()
+    parabola = torch.randn(3, 1, 4, 3, generator=rng).double()
+    smooth = parabola[0] + parabola[1] * time + parabola[2] * time**2
+    for extra, expected in ((0 * time * direction, 0.0), (size * time**3 * direction, 6 * size)):
+        jerk = Jerk()
+        jerk.update(smooth + extra)
+        jerk.update(smooth[:3])
+        assert jerk.result() == pytest.approx(expected, abs=1e-6)
+    assert math.isnan(Jerk().result())
+
+
+@given(st.floats(0, 2), st.floats(0, 10))
+@settings(deadline=None, max_examples=30)
+def test_feet_on_the_ground_skate_at_the_speed_of_the_body(speed: float, ground: float) -> None:
+    positions = torch.zeros(60, 55, 3, dtype=torch.float64)
+    positions[..., 1] = ground
+    positions[..., 2] = speed * torch.arange(60, dtype=torch.float64)[:, None] / 30
+    skating = FootSkating()
+    skating.update(positions)
+    assert skating.result() == pytest.approx(100 * speed, abs=1e-6)
+    positions[30:, :, 1] += 0.03  # above 2.5 cm feet are in the air
+    positions[30:, :, 2] += 5 * torch.arange(30)[:, None]
+    lifted = FootSkating()
+    lifted.update(positions)
+    assert lifted.result() == pytest.approx(100 * speed, abs=1e-6)
+
+
+def test_face_errors_ignore_what_their_formula_ignores() -> None:
+    rng = torch.Generator().manual_seed(0)
+    true = torch.randn(20, 7, 3, generator=rng, dtype=torch.float64)
+    errors = {}
+    for form in ("paper", "tools", "scripts"):
+        measure = FaceError(form)
+        measure.update([(true + 0.5, true)])
+        errors[form] = measure.result()
+    assert errors["paper"] == pytest.approx((0.25, 0)) and errors["tools"] == pytest.approx((0.25, 0))
+    assert errors["scripts"] == pytest.approx((0.25, 0.5)), "their LVD is a difference of positions"
+    moving = true + torch.arange(20)[:, None, None] * 0.1
+    paper, tools = FaceError("paper"), FaceError("tools")
+    for measure in (paper, tools):
+        measure.update(zip(moving.split(6), true.split(6)))
+    assert paper.result()[1] == pytest.approx(0.1)
+    assert tools.result()[1] == pytest.approx(0.1 * 19 / 20)
+
+
+@given(seeds, st.floats(0.1, 1))
+@settings(deadline=None, max_examples=30)
+def test_recall_is_the_share_within_ten_centimetres_where_meaning_is(seed: int, score: float) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    true = torch.randn(40, 8, 3, generator=rng)
+    own = true.clone()
+    own[:, :2, 0] += 0.11
+    own[20:, :, 1] += 1
+    scores = torch.zeros(40)
+    scores[:20] = score
+    measure = SemanticRecall()
+    measure.update(own, true, scores)
+    assert measure.result() == pytest.approx(6 / 8), "the second half means nothing"
+    tools = SemanticRecall("tools")
+    tools.update(own, true, scores)
+    assert tools.result() == pytest.approx(0.5 * 6 / 8 * score / 0.165, rel=1e-6)
+    old = SemanticRecall("scripts", radius=0.2)
+    old.update(true + 0.1, true, scores)
+    assert old.result() == 0, "coordinates' errors are added up: 0.3 m"
+
+
+@given(beat_lists)
+@settings(deadline=None, max_examples=30)
+def test_beat_alignment_of_asynfusion_is_one_where_the_wrist_rests_at_every_onset(times: torch.Tensor) -> None:
+    clock = torch.arange(600, dtype=torch.float64)[:, None] / 30
+    angle = (2 * clock - 0.1 * torch.atan((clock - times - 1 / 60) / 0.1).sum(1, keepdim=True)).squeeze(1)
+    motion = SMPLX.rest.repeat(600, 1)
+    zero = torch.zeros_like(angle)
+    motion[:, 126:132] = axis_angle_to_6d(torch.stack([zero, zero, angle], -1)).float()
+    score = BeatAlignment()
+    score.update(motion, times[times < 19])
+    assert float(score.result()) == pytest.approx(1, abs=1e-6)
+    assert score.result().beats == int((times < 19).sum())
+    still = BeatAlignment()
+    still.update(SMPLX.rest.repeat(600, 1), times)
+    assert float(still.result()) == 0
+
+
+def test_backtracked_onsets_come_before_the_others() -> None:
+    rng = torch.Generator().manual_seed(0)
+    loud = torch.zeros(5 * 16000)
+    for start in range(8000, 72000, 11000):
+        loud[start : start + 4000] = torch.randn(4000, generator=rng) * torch.linspace(0, 1, 4000)
+    plain, back = audio_beats(loud), audio_beats(loud, backtrack=True)
+    assert len(plain) == len(back) > 3
+    assert (back <= plain).all() and (back < plain).any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +27,9 @@ def learned_from(run: str | Path) -> Learned | None:
     return None if clips is None else Learned(tuple(clips["train"]), tuple(clips["validation"]))
 
 
-def span(name: str) -> tuple[str, int, float]:
+def span(name: str) -> tuple[str, int, int]:
     """Recording, first frame and end of a clip by its name: `x[10:90][5:20]` is frames 15 to 30 of `x`."""
-    recording, first, end = name.partition("[")[0], 0, float("inf")
+    recording, first, end = name.partition("[")[0], 0, sys.maxsize
     for match in _PART.finditer(name):
         first, end = first + int(match[1]), min(end, first + int(match[2]))
     return recording, first, end
@@ -36,7 +37,7 @@ def span(name: str) -> tuple[str, int, float]:
 
 def overlapping(measured: Iterable[str], learned: Sequence[str]) -> list[str]:
     """Which of the measured clips share a frame with one that was learned from, by their names."""
-    known: dict[str, list[tuple[int, float]]] = {}
+    known: dict[str, list[tuple[int, int]]] = {}
     for name in learned:
         recording, first, end = span(name)
         known.setdefault(recording, []).append((first, end))
