@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hubert_folder import write_hubert
 from typer.testing import CliRunner
 
 import maskmotion as mm
@@ -28,7 +29,7 @@ from maskmotion.ablations.results import Results
 from maskmotion.ablations.runner import estimate
 from maskmotion.ablations.table import Table, load_table, tokenizer_recipe
 from maskmotion.cli import app
-from maskmotion.data.windows import WindowDataset
+from maskmotion.data.windows import WindowDataset, split_time
 from maskmotion.evaluation.provenance import recipe_hash
 from maskmotion.evaluation.shuffled import partners, shuffled_aurocs, shuffled_batches
 from maskmotion.presets import tiny
@@ -59,6 +60,30 @@ def test_every_row_of_the_librarys_tables_is_a_recipe_of_its_own_at_every_scale(
     assert any(recipe == mm.preset(str(TABLES[name].base), "full") for recipe in recipes.values()), (
         "one row is the preset"
     )
+
+
+@pytest.fixture(scope="module")
+def hubert(tmp_path_factory):
+    """What the rows hear with: a small HuBERT with random weights."""
+    return {"conditioners.speech.speech.checkpoint": str(write_hubert(tmp_path_factory.mktemp("hubert")))}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_row_of_the_librarys_tables_learns(name, hubert, small_corpus):
+    """A step of each: losses that are numbers, and gradients in the network."""
+    clip, _ = split_time(small_corpus.train[0], 5)
+    changes = hubert if TABLES[name].base == "echomask" else {}
+    for label, recipe in TABLES[name].resolve("tiny", changes).items():
+        model = mm.Model.build(recipe)
+        model.body.set_statistics([clip.motion])
+        model.body.train()(WindowDataset([clip], 64, 64).batch([0, 1]))  # puts the codebooks on data
+        batch = WindowDataset([clip], 64, 64, model.extractors, audio=model.reads_audio).batch([0, 1])
+        losses = model.generator.train()(batch, teacher=model.generator, progress=0.5, stage="generator")
+        assert all(loss.isfinite() for loss in losses.values()), label
+        assert ("semantic" in losses) == uses_labels(recipe), label
+        sum(losses.values()).backward()
+        learning = [p.grad for p in model.generator.parameters() if p.requires_grad and p.grad is not None]
+        assert learning and all(grad.isfinite().all() for grad in learning), label
 
 
 def test_the_rows_of_echomasks_table_2_differ_in_what_the_paper_says():
