@@ -53,10 +53,10 @@ _SCALES: dict[str, dict[str, Any]] = {
         "conditioners.speech.dim": 48,
         "conditioners.speech.heads": 2,
         "conditioners.speech.dropout": 0.0,
-        "conditioners.speech.near": 1.0,
-        "conditioners.speaker.dim": 64,
+        "conditioners.speech.near": 2.0,
+        "conditioners.speaker.dim": 32,  # mapped: a vector as wide as the network would be added as it is and drown speech
         "generator.dim": 64,
-        "generator.features": 48,
+        "generator.features": 64,
         "generator.heads": 2,
         "generator.layers": 1,
         "generator.feed": 128,
