@@ -48,7 +48,8 @@ def test_changes_are_json_or_plain_strings():
     [
         (
             ["train", "tiyn"],
-            "no preset named 'tiyn'; known: emage, emage-2024-audio, emage-2024-text, emage-release, tiny; did you mean 'tiny'?",
+            "no preset named 'tiyn'; known: echomask, echomask-release, emage, "
+            "emage-2024-audio, emage-2024-text, emage-release, tiny; did you mean 'tiny'?",
         ),
         (["train", "tiny", "masker.ratoi=1"], "masker.ratoi: Extra inputs are not permitted; did you mean 'ratio'?"),
         (["train", "tiny", "--data", "/no/such/folder"], "no data at /no/such/folder"),

@@ -127,7 +127,7 @@ def echomask_release(scale: Scale = "full") -> Recipe:
     dropout of attention weights.
     """
     base = echomask(scale)
-    dim, width = (base.generator.arguments[name] for name in ("dim", "features"))
+    dim, width = base.generator.arguments["dim"], base.tokenizer.width
     heard = base.conditioners["speech"].arguments["speech"].arguments
     learning: dict[str, Any] = {"betas": (0.5, 0.999), "decay": "constant", "warmup": 0.0, "grad_norm": 0.99}
     adam = {f"training.generator.{name}": value for name, value in learning.items()}
