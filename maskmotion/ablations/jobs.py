@@ -85,6 +85,8 @@ class Job(BaseModel):
 
 def _prepare(job: Job) -> dict[str, Any]:
     """Provenance of the data, the extractor's name, and seconds of a step and of a validation of every stage."""
+    for recipe in job.recipes.values():
+        Model.build(recipe)  # what cannot be built, or is not there, is told before anything takes time
     started = time.perf_counter()
     corpus = open_corpus(job.data, job.recipe.body.window)
     bench = Bench(corpus, "test" if len(corpus.test) else "validation", body_model=job.body_model)
