@@ -52,7 +52,7 @@ def test_the_tokenizers_of_tiny_keep_the_gestures(tmp_path):
     assert truth.accuracy >= 0.85
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_no_codebook_collapses(small_corpus, tmp_path, seed):
     few = {"seed": seed, "training.tokenizer.steps": 150, "training.tokenizer.validate_every": 150}
     body = mm.train(mm.preset("tiny").but(few), small_corpus, tmp_path / "run", only=["tokenizer"]).body
