@@ -55,6 +55,7 @@ class Aligned(Conditioner):
         dropout: after positions and in every layer.
         near: frames; a query's attention over speech falls by exp(-distance / near), so that time need not be learned
             first. None, as in paper and release: nothing but positions tells which frame is whose.
+        pre_norm: layers normalise what they read instead of what they give; ours, for small networks that learn for minutes.
     """
 
     given: ClassVar[frozenset[str]] = frozenset({"body"})
@@ -81,6 +82,7 @@ class Aligned(Conditioner):
         regress: float = 0.0,
         dropout: float = 0.1,
         near: float | None = None,
+        pre_norm: bool = False,
     ) -> None:
         super().__init__()
         self.weights = {"frame": frame, "sentence": sentence, "match": match, "regress": regress}
@@ -104,7 +106,10 @@ class Aligned(Conditioner):
         self.hear = nn.ModuleDict({level: nn.Linear(speech.dim, dim) for level in (levels if project else ())})
         self.see = nn.ModuleDict({name: nn.Linear(latents, dim) for name in mapped})
         self.spaces = nn.ModuleDict(
-            {name: Alignment(dim, heads, encoders, attended, queries, query_std, dropout, near) for name in names}
+            {
+                name: Alignment(dim, heads, encoders, attended, queries, query_std, dropout, near, pre_norm)
+                for name in names
+            }
         )
         self.matcher = nn.ModuleDict({name: Mlp(2 * dim, dim, 2, _LEAK) for name in (names if match else ())})
         self.regressor = nn.ModuleDict({name: Mlp(dim, dim, dim, _LEAK) for name in (names if regress else ())})

@@ -25,6 +25,7 @@ class Alignment(nn.Module):
         queries: learned vectors; step t has number t % queries. query_std: of their start.
         dropout: after positions, and in every layer.
         near: frames; attention over a level falls by exp(-distance / near). None: by what is learned alone.
+        pre_norm: layers normalise what they read instead of what they give.
     """
 
     def __init__(
@@ -37,14 +38,16 @@ class Alignment(nn.Module):
         query_std: float,
         dropout: float,
         near: float | None = None,
+        pre_norm: bool = False,
     ) -> None:
         super().__init__()
         self.near = near
         self.queries = nn.Parameter(query_std * torch.randn(queries, dim))
         self.encoders = nn.ModuleList(
-            nn.ModuleList(EncoderLayer(dim, heads, dropout) for _ in range(count)) for count in encoders
+            nn.ModuleList(EncoderLayer(dim, heads, dropout, before=pre_norm) for _ in range(count))
+            for count in encoders
         )
-        self.decoders = nn.ModuleDict({level: DecoderLayer(dim, heads, dropout) for level in levels})
+        self.decoders = nn.ModuleDict({level: DecoderLayer(dim, heads, dropout, before=pre_norm) for level in levels})
         self.dropout = nn.Dropout(dropout)
 
     def listen(

@@ -53,7 +53,10 @@ _SCALES: dict[str, dict[str, Any]] = {
         "conditioners.speech.dim": 48,
         "conditioners.speech.heads": 2,
         "conditioners.speech.dropout": 0.0,
-        "conditioners.speech.near": 2.0,
+        "conditioners.speech.near": 0.5,
+        "conditioners.speech.pre_norm": True,
+        "conditioners.speech.frame": 0.1,  # at 1.0 the contrasts take most of what so short a training has to give
+        "conditioners.speech.sentence": 0.1,
         "conditioners.speaker.dim": 32,  # mapped: a vector as wide as the network would be added as it is and drown speech
         "generator.dim": 64,
         "generator.features": 64,
@@ -71,7 +74,7 @@ _SCALES: dict[str, dict[str, Any]] = {
         "generator.direct": True,
         "training.tokenizer": Training(steps=350, batch_size=32, lr=2e-3),
         "training.root": Training(steps=150, batch_size=32, lr=2e-3),
-        "training.generator": Training(steps=400, batch_size=24, lr=3e-3, ema_decay=0.99),
+        "training.generator": Training(steps=500, batch_size=12, lr=3e-3, ema_decay=0.99),
     },
 }
 
