@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -22,9 +22,11 @@ from maskmotion.generators.echomask_parts import (
     halvings,
     some,
 )
+from maskmotion.generators.echomask_passes import shared_predictions
+from maskmotion.generators.echomask_records import Begun, Heard, Kept, Seen
 from maskmotion.generators.echomask_residual import ResidualHead, released_losses
 from maskmotion.generators.masked import MaskedGenerator
-from maskmotion.generators.passes import GENERATION_AND_MASKER, Pass, prediction_parts
+from maskmotion.generators.passes import GENERATION_AND_MASKER, Pass
 from maskmotion.interfaces import Conditioner, Masker
 from maskmotion.losses import info_nce
 from maskmotion.nn.alignment import token_means
@@ -36,53 +38,9 @@ from maskmotion.rng import Rng
 from maskmotion.sampling.clip import Speech
 from maskmotion.shapes import Bool, Float, Int
 from maskmotion.tokenizers.body import BodyTokenizer
-from maskmotion.types import Batch, Condition, Prediction, Quantized, Record, Window
+from maskmotion.types import Batch, Condition, Prediction, Quantized, Window
 
 SPEAKER = "speaker"
-
-
-@dataclass(frozen=True)
-class Begun(Record):
-    """What motion is read with: speech for the face, what its first layer knows and asks, and who moves."""
-
-    valid: Bool[Tensor, "B T"]
-    speech: Float[Tensor, "B T F"]
-    steps: Float[Tensor, "B T C"]
-    queries: Float[Tensor, "B T C"]
-    speaker: Float[Tensor, "B T C"]
-
-
-@dataclass(frozen=True)
-class Kept(Record):
-    """What tokens are made with: the speaker on the folded clock, by part keys and values for residual layers, and what
-    `direct` adds to the part's tokens.
-    """
-
-    valid: Bool[Tensor, "B T"]
-    speaker: Float[Tensor, "B M C"]
-    memory: Mapping[str, Tensor]
-    direct: Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Heard(Record):
-    """What speech and speaker alone decide: once for all passes of a step, and for many windows of a clip at once.
-
-    speech: part -> aligned speech [B, T, features]. asked: None where nobody asks for hints. T is whole tokens.
-    """
-
-    speech: Mapping[str, Tensor]
-    begun: Begun
-    asked: Asked | None
-    kept: Kept
-
-
-@dataclass(frozen=True)
-class Seen(Record):
-    """What motion shows before speech is asked about it: face tokens, and the body's features."""
-
-    face: Float[Tensor, "B N F"]
-    body: Float[Tensor, "B T C"]
 
 
 class EchoMask(MaskedGenerator):
@@ -283,28 +241,9 @@ class EchoMask(MaskedGenerator):
         masks: Mapping[str, Tensor],
         unmasked: Tensor | None = None,
     ) -> tuple[dict[str, Prediction], Mapping[str, Tensor]]:
-        """As in every masked generator, and nothing twice.
-
-        Speech is heard once for all passes, motion seen once for those that see the same, hints are made only for those
-        that hear them, and L_sem asks what the passes ask.
-        """
-        asks = unmasked is not None or any(one.speech for one in passes)
-        heard = self.hear(conditions, batch.valid, asks)
-        views = [one for one in passes if one.like is None]
-        index = torch.cat([rows[one.name] for one in views])
-        seen = self.see(batch.motion[index], torch.cat([masks[one.name] for one in views]), heard.begun.rows(index))
-        places = torch.arange(len(index), device=index.device).split([len(rows[one.name]) for one in views])
-        at = {one.name: place for one, place in zip(views, places, strict=True)}
-        order = sorted(passes, key=lambda one: not one.speech)
-        together = seen.rows(torch.cat([at[one.like or one.name] for one in order]))
-        body, hearing = together.body, [rows[one.name] for one in order if one.speech]
-        if hearing and heard.asked is not None:
-            asked = heard.asked.rows(torch.cat(hearing))
-            hears = len(asked.valid)
-            body = torch.cat([body[:hears] + self.hints(body[:hears], asked), body[hears:]])
-        kept = heard.kept.rows(torch.cat([rows[one.name] for one in order]))
-        prediction = self.say(Seen(together.face, body), kept)
-        predictions = prediction_parts(prediction, {one.name: len(rows[one.name]) for one in order})
+        """As in every masked generator, and nothing twice: `shared_predictions`, and L_sem asks what the passes ask."""
+        heard = self.hear(conditions, batch.valid, ask=unmasked is not None or any(one.speech for one in passes))
+        predictions = shared_predictions(self, passes, batch, heard, rows, masks)
         for one in passes if self.contrast else ():
             if one.mask == "seed":
                 terms = self.contrasts(predictions[one.name], heard, rows[one.name])

@@ -25,7 +25,8 @@ from maskmotion.tokenizers.root import integrate
 from maskmotion.types import Batch, Prediction, Window
 
 if TYPE_CHECKING:
-    from maskmotion.generators.echomask import EchoMask, Heard
+    from maskmotion.generators.echomask import EchoMask
+    from maskmotion.generators.echomask_records import Heard
     from maskmotion.sampling.clip import Speech
 
 TOGETHER = 32  # windows whose speech is heard at once: memory stays bounded in clips of any length
