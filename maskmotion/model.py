@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from maskmotion.config import Recipe, RecipeError, Spec, build
+from maskmotion.config import Recipe, RecipeError, build
 from maskmotion.interfaces import Conditioner, Extractor, Generator
 from maskmotion.motion.layout import CONTACTS, ROTATIONS, TRANSLATION
 from maskmotion.motion.rotations import matrix_from_6d, matrix_to_6d
@@ -18,6 +19,7 @@ from maskmotion.rng import Rng, seed
 from maskmotion.sampling.clip import Speech, generate_clip
 from maskmotion.sampling.exact import check_keep, hold, keep_exactly
 from maskmotion.sampling.hints import Hints
+from maskmotion.saved import HEARS, PLUGINS, RECIPE, WEIGHTS, needed_plugins, read_saved
 from maskmotion.shapes import Float
 from maskmotion.tokenizers import BodyTokenizer, RootPredictor
 from maskmotion.tokenizers.pretrained import build_tokenizers
@@ -25,7 +27,6 @@ from maskmotion.tokenizers.root import integrate
 from maskmotion.types import Clip
 
 MIN_SECONDS = 0.2  # of speech that motion can be generated for
-WEIGHTS, RECIPE, PLUGINS = "model.safetensors", "recipe.json", "plugins.json"
 
 
 class Model(nn.Module):
@@ -191,13 +192,16 @@ class Model(nn.Module):
         return placed
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write recipe.json, model.safetensors and plugins.json (the plug-ins that the recipe needs). Atomic per file."""
+        """Write recipe.json, model.safetensors and plugins.json (the plug-ins that the recipe needs). Atomic per file.
+
+        Beside the weights stand the keys of the audio features, which name a pretrained encoder's own weights.
+        """
         from maskmotion.training.checkpoint import write_tensors, write_text
 
         folder = Path(folder)
         write_text(folder / RECIPE, self.recipe.model_dump_json(indent=2))
         write_text(folder / PLUGINS, json.dumps(needed_plugins(self.recipe), indent=2))
-        write_tensors(folder / WEIGHTS, self.state_dict())
+        write_tensors(folder / WEIGHTS, self.state_dict(), {HEARS: _heard(self)})
         return folder
 
     @classmethod
@@ -207,38 +211,31 @@ class Model(nn.Module):
         """Load a folder that `save_pretrained` or a run wrote, or a repository of the Hugging Face hub by its id.
 
         Raises FileNotFoundError when there is neither, RecipeError when a plug-in that the recipe needs is not installed,
-        RunError when the recipe builds weights of other shapes, as with a HuBERT of another width.
+        RunError when the recipe builds weights of other shapes, as with a HuBERT of another width. Warns where speech is
+        heard by another encoder than the one it was saved with.
         """
         from maskmotion.training.checkpoint import put_weights
 
-        recipe, tensors = read_saved(path_or_id, revision, local_files_only)
+        recipe, tensors, about = read_saved(path_or_id, revision, local_files_only)
         model = cls.build(recipe)
         put_weights(model, tensors, path_or_id)
+        before, now = about.get(HEARS, []), _heard(model)
+        if before and now and before != now:
+            warnings.warn(
+                f"{path_or_id} was saved with speech heard by {', '.join(sorted({*before} - {*now}))}; here it is heard by "
+                f"{', '.join(sorted({*now} - {*before}))}, which means other features to it. Copy the encoder that it "
+                "learned with (the planted one is speech/ of the cache's folder), or train it again",
+                stacklevel=2,
+            )
         return model.to(device).eval()
 
 
-def read_saved(
-    path_or_id: str | Path, revision: str | None = None, local_files_only: bool = False
-) -> tuple[Recipe, dict[str, Tensor]]:
-    """Recipe and weights of a saved model; errors as in `Model.from_pretrained`."""
-    from maskmotion.training.checkpoint import read_tensors
-
-    folder = Path(path_or_id)
-    if not folder.is_dir():
-        folder = _download(str(path_or_id), revision, local_files_only)
-    for name in (RECIPE, WEIGHTS):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"{folder} has no {name}: it is no saved model, or no stage of its training has finished yet; "
-                f"train it with `maskmotion train PRESET --data DATA --run {folder}`"
-            )
-    plugins = json.loads((folder / PLUGINS).read_text()) if (folder / PLUGINS).is_file() else {}
+def _heard(model: Model) -> list[str]:
+    """Keys of the audio features, none where an encoder is not there to tell."""
     try:
-        recipe = Recipe.model_validate_json((folder / RECIPE).read_text())
-    except RecipeError as error:
-        needs = "; ".join(f"{name} comes from {origin}" for name, origin in plugins.items())
-        raise RecipeError(f"{folder / RECIPE}: {error}" + (f"\nit needs plug-ins: {needs}" if needs else "")) from None
-    return recipe, read_tensors(folder / WEIGHTS)[0]
+        return sorted(one.key for one in model.extractors)
+    except (FileNotFoundError, ValueError):
+        return []
 
 
 def _shape(betas: Tensor | None) -> Tensor:
@@ -249,41 +246,3 @@ def _shape(betas: Tensor | None) -> Tensor:
             raise ValueError(f"betas are up to 300 numbers, got shape {list(betas.shape)}")
         shape[: len(betas)] = betas
     return shape
-
-
-def needed_plugins(recipe: Recipe) -> dict[str, str]:
-    """Component name -> where it comes from, for every component that is not the library's own."""
-    from maskmotion.plugins import origin
-    from maskmotion.registry import lookup
-
-    found: dict[str, str] = {}
-
-    def visit(value: Any) -> None:
-        if isinstance(value, Spec):
-            module = lookup(value._kind, value.name).__module__
-            if module.split(".")[0] != "maskmotion":
-                found[value.name] = origin(module)
-            visit(value.arguments)
-        elif isinstance(value, dict):
-            for item in value.values():
-                visit(item)
-
-    visit({name: getattr(recipe, name) for name in Recipe.model_fields} | {"quantizer": recipe.tokenizer.quantizer})
-    return found
-
-
-def _download(name: str, revision: str | None, local_files_only: bool) -> Path:
-    from huggingface_hub import snapshot_download
-
-    if name.count("/") != 1 or name.startswith((".", "/")):
-        raise FileNotFoundError(f"no folder {name}; give a run folder, or a hub id as OWNER/NAME")
-    try:
-        return Path(
-            snapshot_download(
-                name, revision=revision, local_files_only=local_files_only, allow_patterns=["*.json", "*.safetensors"]
-            )
-        )
-    except Exception as error:  # the hub's client has many errors for one fact
-        raise FileNotFoundError(
-            f"no folder {name}, and the hub did not give it ({type(error).__name__}: {error})"
-        ) from error

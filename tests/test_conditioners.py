@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import warnings
 import zlib
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from hubert_folder import write_hubert
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import maskmotion as mm
 from maskmotion.conditioners import Mel, Rhythm, Speaker, Speech, Transcript
 from maskmotion.conditioners import speech as speech_module
 from maskmotion.conditioners.rhythm import AMPLITUDE, ENERGY, ONSET
@@ -354,6 +356,20 @@ def test_the_key_tells_checkpoints_and_layers_apart(hubert, small):
     assert key != HubertLayers(str(small), 2, -1).key
     assert key != HubertLayers(str(hubert(layers=2)), 1, -1).key
     assert key != HubertLayers(str(hubert(normalise=False)), 1, -1).key
+
+
+def test_a_model_warns_when_another_encoder_of_the_same_name_hears(tmp_path):
+    folder = write_hubert(tmp_path / "speech")
+    saved = mm.Model.build(
+        mm.preset("tiny").but({"conditioners.speech": mm.Spec("speech", checkpoint=str(folder), low=1, high=-1)})
+    )
+    saved.save_pretrained(tmp_path / "model")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mm.Model.from_pretrained(tmp_path / "model")
+    write_hubert(folder, seed=5)
+    with pytest.warns(UserWarning, match="was saved with speech heard by hubert-v1-speech-.* train it again"):
+        mm.Model.from_pretrained(tmp_path / "model")
 
 
 def test_the_key_changes_with_the_weights_of_the_same_name_and_size(hubert, small):

@@ -12,8 +12,8 @@ from torch import Tensor
 from maskmotion.data.beat2 import load_clip, load_split, recordings
 from maskmotion.data.contents import read_contents
 from maskmotion.data.corpus import Corpus, data_root
-from maskmotion.model import RECIPE
 from maskmotion.motion.files import read_motion, to_tensor
+from maskmotion.saved import RECIPE
 from maskmotion.shapes import Float
 from maskmotion.types import Clip
 
