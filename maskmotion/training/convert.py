@@ -1,4 +1,4 @@
-"""Official checkpoints to our safetensors folder: the one place that reads a `.bin`, and it never runs what is in it."""
+"""Official checkpoints to our safetensors folder, with nothing written where anything is wrong."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
 
 from maskmotion.data.vocabulary import Vocabulary
 from maskmotion.evaluation.skeleton_extractor import SkeletonExtractor
@@ -22,52 +18,28 @@ from maskmotion.motion.layout import FOUR_PARTS
 from maskmotion.quantizers.codebook import Codebook
 from maskmotion.quantizers.rvq import RVQ
 from maskmotion.tokenizers.pretrained import TokenizerPlan, Tokenizers
-from maskmotion.training.checkpoint import RunError, read_tensors, write_tensors, write_text
+from maskmotion.training.checkpoint import write_tensors, write_text
 from maskmotion.training.conversion_report import ConvertError, FileReport, Report, what_lacks
-from maskmotion.training.conversion_source import WORDS, contradictions, find, read_config, sha256
-from maskmotion.training.official import EMAGE_HUB, OtherNetwork, other_network
+from maskmotion.training.conversion_source import WORDS, find
 from maskmotion.training.official_echomask import TABLES, build_echomask
 from maskmotion.training.official_emage import POSITIONS, YEARS, build_emage
-from maskmotion.training.official_extractor import EXTRACTOR, build_extractor
+from maskmotion.training.official_files import (
+    OfficialExtractor,
+    OfficialNetwork,
+    OfficialTokenizer,
+    disagreements,
+    open_official,
+)
 from maskmotion.training.official_tokenizers import (
     BOOKS,
     ROOT,
-    TokenizerNetwork,
     body_of,
     root_of,
-    tokenizer_network,
     tokenizer_of,
 )
 
 ORIGIN = "origin.json"
 __all__ = ["ConvertError", "FileReport", "Report", "convert"]
-
-
-@dataclass(frozen=True)
-class _Tokenizer:
-    """A tokenizer's file that has exactly the tensors it needs."""
-
-    report: FileReport
-    network: TokenizerNetwork
-    tensors: Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class _Other:
-    """A file of another network, without the weights its release never uses, and the numbers of its config.json."""
-
-    report: FileReport
-    network: OtherNetwork
-    tensors: Mapping[str, Tensor]
-    config: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class _Extractor:
-    """EMAGE's FGD extractor, built."""
-
-    report: FileReport
-    built: SkeletonExtractor
 
 
 def convert(source: str | Path, target: str | Path) -> Report:
@@ -89,21 +61,21 @@ def convert(source: str | Path, target: str | Path) -> Report:
     if os.path.lexists(target):
         raise ConvertError(f"{target} exists already; give the name of a new folder, or remove that one")
     origin = find(source)
-    found: list[_Tokenizer | _Other | _Extractor] = []
+    found: list[OfficialTokenizer | OfficialNetwork | OfficialExtractor] = []
     problems: list[str] = []
     for path in origin.files:
         try:
-            found.append(_open(path, path.relative_to(origin.root).as_posix()))
+            found.append(open_official(path, path.relative_to(origin.root).as_posix()))
         except ConvertError as error:
             problems += str(error).splitlines()
-    tokenizers = [one for one in found if isinstance(one, _Tokenizer)]
-    extractors = [one for one in found if isinstance(one, _Extractor)]
+    tokenizers = [one for one in found if isinstance(one, OfficialTokenizer)]
+    extractors = [one for one in found if isinstance(one, OfficialExtractor)]
     if len(extractors) > 1:
         names = ", ".join(one.report.file for one in extractors)
         problems.append(f"{len(extractors)} files hold an FGD extractor: {names}; convert a folder with one of them")
-    if problems := problems or list(_disagreements(tokenizers)):
+    if problems := problems or list(disagreements(tokenizers)):
         raise ConvertError("\n".join(problems))
-    others = _named([one for one in found if isinstance(one, _Other)])
+    others = _named([one for one in found if isinstance(one, OfficialNetwork)])
     whole = _whole(tokenizers, others)
     others = [_taken(one) if one is whole else one for one in others]
     reports = [
@@ -132,7 +104,7 @@ def convert(source: str | Path, target: str | Path) -> Report:
     return report
 
 
-def _whole(tokenizers: Sequence[_Tokenizer], others: Sequence[_Other]) -> _Other | None:
+def _whole(tokenizers: Sequence[OfficialTokenizer], others: Sequence[OfficialNetwork]) -> OfficialNetwork | None:
     """The one network that all its tokenizers lie beside."""
     parts = {one.network.part: one.network.family for one in tokenizers}
     kinds = {family for part, family in parts.items() if part != ROOT}
@@ -140,7 +112,7 @@ def _whole(tokenizers: Sequence[_Tokenizer], others: Sequence[_Other]) -> _Other
     return networks[0] if len(networks) == 1 and set(parts) == {*FOUR_PARTS, ROOT} else None
 
 
-def _taken(one: _Other) -> _Other:
+def _taken(one: OfficialNetwork) -> OfficialNetwork:
     """A network that the model reads: its tables of positions are computed anew, all else is mapped."""
     tables = {POSITIONS, *TABLES}
     mapped = tuple(name for name in one.report.kept if name not in tables)
@@ -148,7 +120,7 @@ def _taken(one: _Other) -> _Other:
     return replace(one, report=replace(one.report, mapped=mapped, ignored=ignored, kept=(), kept_in=None))
 
 
-def _model(one: _Other, tokenizers: Tokenizers, words: Path | None) -> Model:
+def _model(one: OfficialNetwork, tokenizers: Tokenizers, words: Path | None) -> Model:
     vocabulary = None if words is None else Vocabulary.read(words)
     try:
         if one.network.file in YEARS:
@@ -158,106 +130,7 @@ def _model(one: _Other, tokenizers: Tokenizers, words: Path | None) -> Model:
         raise ConvertError(f"{one.report.file} ({one.network.title}): {error}") from None
 
 
-def _open(path: Path, name: str) -> _Tokenizer | _Other | _Extractor:
-    """Read one file and check that it is whole. ConvertError with every problem."""
-    tensors, beside = _read(path, name)
-    shapes = {key: tuple(value.shape) for key, value in tensors.items()}
-    try:
-        network = tokenizer_network(shapes) or other_network(shapes)
-    except ValueError as error:
-        raise ConvertError(f"{name}: {error}") from None
-    if network is None:
-        shown = ", ".join(list(shapes)[:3])
-        raise ConvertError(
-            f"{name} is no network of EMAGE, SemTalk or EchoMask that is known here; it holds {shown}, ..."
-        )
-    config = read_config(path)
-    release = EMAGE_HUB if config else network.release
-    report = FileReport(name, sha256(path), network.title, release, beside=beside)
-    if isinstance(network, OtherNetwork):
-        if len(tensors) != network.tensors:
-            raise ConvertError(f"{name}: {network.title} has {network.tensors} tensors, this file {len(tensors)}")
-        dead = tuple(key for key in tensors if network.is_dead(key))
-        kept = {key: value for key, value in tensors.items() if key not in dead}
-        if network.file == EXTRACTOR:
-            return _extractor(replace(report, mapped=tuple(kept), ignored=dead), tensors)
-        lacks = "the tokenizers of all its parts and its global motion predictor" if network.beside else ""
-        return _Other(replace(report, kept=tuple(kept), ignored=dead, lacks=lacks), network, kept, config)
-    if problems := [*_differences(shapes, network), *contradictions(path, network, config)]:
-        raise ConvertError("\n".join(f"{name} ({network.title}): {problem}" for problem in problems))
-    network = replace(network, commitment=float(config.get("vae_quantizer_lambda", 1.0)))
-    return _Tokenizer(replace(report, mapped=tuple(tensors)), network, tensors)
-
-
-def _extractor(report: FileReport, tensors: Mapping[str, Tensor]) -> _Extractor:
-    """The FGD extractor of a file, which knows where it is from. ConvertError with every problem."""
-    try:
-        built = build_extractor(tensors)
-    except ValueError as error:
-        told = (f"{report.file} ({report.network}): {problem}" for problem in str(error).splitlines())
-        raise ConvertError("\n".join(told)) from None
-    name = report.official_name or f"{report.file}, not the published file"
-    built.about = {"name": name, "sha256": report.sha256, "licence": report.licence}
-    return _Extractor(report, built)
-
-
-def _read(path: Path, name: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Tensors by name without `module.`, and the names of what else lay beside the state dict."""
-    if path.suffix == ".safetensors":
-        try:
-            loaded: Any = read_tensors(path)[0]
-        except RunError:
-            raise ConvertError(f"{name} is no safetensors file, or one cut short; get it again") from None
-    else:
-        try:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # of torch, of zip files, of pickles: one fact, this is no file of plain weights
-            raise ConvertError(
-                f"{name} holds more than weights, or is damaged, and was not opened ({_first_line(error)}); get it again, "
-                'or write its state dict alone, torch.save({"model_state": ...}, FILE), where you trust it'
-            ) from None
-    beside: tuple[str, ...] = ()
-    if isinstance(loaded, dict) and isinstance(loaded.get("model_state"), dict):
-        beside = tuple(str(key) for key in loaded if key != "model_state")
-        loaded = loaded["model_state"]
-    if not isinstance(loaded, dict) or not loaded:
-        raise ConvertError(f"{name} holds no state dict")
-    if odd := [str(key) for key, value in loaded.items() if not isinstance(value, Tensor)]:
-        raise ConvertError(f"{name} is no state dict; these entries are no tensors: {', '.join(odd)}")
-    wrapped = all(str(key).startswith("module.") for key in loaded)
-    return {str(key).removeprefix("module.") if wrapped else str(key): value for key, value in loaded.items()}, beside
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-def _differences(shapes: Mapping[str, tuple[int, ...]], network: TokenizerNetwork) -> Iterator[str]:
-    if missing := [name for name in network.keys if name not in shapes]:
-        yield f"missing: {', '.join(missing)}"
-    if unknown := [name for name in shapes if name not in network.keys]:
-        yield f"unknown: {', '.join(unknown)}"
-
-
-def _disagreements(files: Sequence[_Tokenizer]) -> Iterator[str]:
-    """What keeps files that are whole from being one set of tokenizers."""
-    for part, count in Counter(one.network.part for one in files).items():
-        if count > 1:
-            names = ", ".join(one.report.file for one in files if one.network.part == part)
-            yield f"{count} files hold {part}: {names}; convert a folder with one of them"
-    parts = [one for one in files if one.network.part != ROOT]
-    if files and not parts:
-        yield (
-            f"{files[0].report.file} is a global motion predictor alone; a folder of tokenizers needs a part: put it beside "
-            "the tokenizers it belongs to and convert that folder"
-        )
-    networks = [one.network for one in parts]
-    if len({(network.family, network.width, network.codes, network.books) for network in networks}) > 1:
-        told = "; ".join(f"{one.report.file}: {one.network.title}" for one in parts)
-        yield f"the parts of one body need the same kind, width and codes, got {told}"
-
-
-def _named(others: Sequence[_Other]) -> list[_Other]:
+def _named(others: Sequence[OfficialNetwork]) -> list[OfficialNetwork]:
     """With the file that each is kept in, counted where there are several of a kind."""
     named, seen = [], Counter[str]()
     for one in others:
@@ -268,7 +141,7 @@ def _named(others: Sequence[_Other]) -> list[_Other]:
     return named
 
 
-def _build(files: Sequence[_Tokenizer], report: Report) -> Tokenizers:
+def _build(files: Sequence[OfficialTokenizer], report: Report) -> Tokenizers:
     """Tokenizers with the weights of the files. ConvertError for those of another shape than the rest asks for."""
     networks = {one.network.part: one.network for one in files}
     root = networks.pop(ROOT, None)
@@ -310,7 +183,7 @@ def _set_out(book: Codebook) -> None:
 def _write(
     target: Path,
     built: Model | Tokenizers | None,
-    others: Sequence[_Other],
+    others: Sequence[OfficialNetwork],
     extractors: Sequence[SkeletonExtractor],
     words: Path | None,
     report: Report,
