@@ -14,6 +14,7 @@ from maskmotion.evaluation.provenance import recipe_hash
 from maskmotion.evaluation.sanity import FROZEN, MEAN, NOISE
 
 CHANCE = "chance"
+_RAISED_BY_NOISE = {"l1_diversity"}  # for the others noise on ground truth still has the truth in it
 _LABELS_NAMED = ("lift", "auroc", "auroc_within")
 
 
@@ -107,8 +108,13 @@ def _beaten(results: Results) -> str:
         if not (better and known):
             continue
         best = max(known) if better == "higher" else min(known)
-        for row in (CHANCE, MEAN, FROZEN, NOISE):
-            value = results.sanity.get(row, {}).get(name, math.nan)
+        deaf = {row: results.sanity.get(row, {}).get(name, math.nan) for row in (CHANCE, MEAN, FROZEN)}
+        if name in _RAISED_BY_NOISE:
+            deaf[NOISE] = results.sanity.get(NOISE, {}).get(name, math.nan)
+        if f"{name}_chance" in results.everything:  # what shifted onsets give, which is each row's own
+            label = next(label for label in results.cells if results.interval(label, name).mean == best)
+            deaf["shifted onsets"] = results.interval(label, f"{name}_chance").mean
+        for row, value in deaf.items():
             if (value >= best) if better == "higher" else (value <= best):
                 worthless.append(f"{column(name).title} ({row} {value:.3g}, the best row {best:.3g})")
                 break

@@ -150,6 +150,7 @@ MASKS = Table(
         "speech_queried + L_sem": _QUERY,
         "oracle": _hides("oracle", **_CURRICULUM) | _NO_LABELS,
         "random, no MAM": _hides("random") | _NO_LABELS | _NO_MAM,
+        "random + L_sem, no MAM": _hides("random") | _NO_MAM,
         "speech_queried, no MAM": _QUERY | _NO_LABELS | _NO_MAM,
         "speech_queried + L_sem, no MAM": _QUERY | _NO_MAM,
     },
@@ -157,8 +158,9 @@ MASKS = Table(
     against={
         "speech_queried + L_sem": "random + L_sem",
         "speech_queried, no MAM": "random, no MAM",
-        "speech_queried + L_sem, no MAM": "random, no MAM",
+        "speech_queried + L_sem, no MAM": "random + L_sem, no MAM",
         "random, no MAM": "random",
+        "random + L_sem, no MAM": "random, no MAM",
     },
     readings={
         "span": "hidden frames come in runs about as long as those of speech_queried. At the end of its schedule these were 2.6 "
@@ -167,7 +169,7 @@ MASKS = Table(
         "random + L_sem": "the labels train the attention, and nothing is chosen by it: what L_sem alone teaches.",
         "loss_based": "the same schedule from soft to hard as speech_queried.",
         "oracle": "scores are the labels, the same schedule: the most that any masker could hide.",
-        "random, no MAM": "HuBERT's features mapped linearly; the control of the two rows below.",
+        "random, no MAM": "HuBERT's features mapped linearly, as in the three rows below.",
     },
     caveats=(
         "A high AUROC with L_sem is no evidence for what speech finds: look at the columns with shuffled speech and shuffled "

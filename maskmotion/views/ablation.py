@@ -67,6 +67,7 @@ def _measure(axes: Any, results: Results, labels: Sequence[str], name: str) -> N
     axes.set_yticks(range(len(labels)), labels, fontsize=7.5)
     axes.set_ylim(len(labels) - 0.4, -0.6)
     _references(axes, results, name)
+    axes.locator_params(axis="x", nbins=5)
     _quiet(axes)
 
 
