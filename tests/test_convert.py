@@ -31,6 +31,7 @@ from maskmotion.tokenizers.pretrained import Tokenizers
 from maskmotion.training import convert as module
 from maskmotion.training import official
 from maskmotion.training.checkpoint import read_tensors
+from maskmotion.training.conversion_source import sha256
 from maskmotion.training.convert import ConvertError, convert
 from maskmotion.training.official import OTHERS, other_network
 from maskmotion.training.official_extractor import EXTRACTOR, extractor_names, extractor_tables
@@ -291,12 +292,12 @@ def official_extractor(seed=0):
 def test_the_fgd_extractor_becomes_one_that_evaluation_reads(tmp_path, monkeypatch):
     built, tensors = official_extractor()
     file = write_bin(tmp_path / "AESKConv_240_100.bin", tensors)
-    monkeypatch.setitem(official.KNOWN, module.sha256(file), ("AESKConv_240_100.bin", official.EMAGE_2024))
+    monkeypatch.setitem(official.KNOWN, sha256(file), ("AESKConv_240_100.bin", official.EMAGE_2024))
     report = convert(file, tmp_path / "converted")
     found = load_extractor(tmp_path / "converted")
     motion = SMPLX.rest.repeat(70, 1) + 0.1 * torch.randn(70, 437)
     assert torch.equal(found.features([motion]), built.features([motion]))
-    assert (found.about["name"], found.about["sha256"]) == ("AESKConv_240_100.bin", module.sha256(file))
+    assert (found.about["name"], found.about["sha256"]) == ("AESKConv_240_100.bin", sha256(file))
     assert sorted(path.name for path in (tmp_path / "converted").iterdir()) == [
         "extractor.json",
         "extractor.safetensors",
@@ -632,12 +633,12 @@ def test_the_same_weights_twice_are_read_once_and_other_files_are_mentioned(tmp_
 
 def test_the_report_names_known_files_and_licences(tmp_path, monkeypatch):
     source = write_2024(tmp_path / "official", {"upper": emage("upper"), "root": emage("global")})
-    known = module.sha256(source / "best_1.bin")
+    known = sha256(source / "best_1.bin")
     monkeypatch.setitem(official.KNOWN, known, ("last_1700_foot.bin", official.EMAGE_2024))
     tokenizers, report = converted(source, tmp_path)
     text = report.render()
     assert f"sha256 {known}: last_1700_foot.bin" in text
-    assert f"sha256 {module.sha256(source / 'best_0.bin')}: unknown file" in text
+    assert f"sha256 {sha256(source / 'best_0.bin')}: unknown file" in text
     assert "licence: CC BY-NC 4.0" in text
     assert "mapped: 27 (encoder 12, quantizer 1, decoder 14)" in text
     assert "the global motion predictor: 4 layers, width 8" in text

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -82,13 +85,29 @@ def _require_planted() -> Path:
     return folder
 
 
+@contextmanager
+def _quiet_without_terminal() -> Iterator[None]:
+    """Bars of transformers where somebody sees them, and nothing in a log."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 @lru_cache(maxsize=1)
 def _load(checkpoint: str) -> Any:
     """The frozen model, one in memory, on the accelerator where there is one."""
     from transformers import HubertModel
 
     try:
-        model = HubertModel.from_pretrained(checkpoint, use_safetensors=True)
+        with _quiet_without_terminal():
+            model = HubertModel.from_pretrained(checkpoint, use_safetensors=True)
     except OSError as error:
         raise FileNotFoundError(
             f"no safetensors weights for speech.checkpoint={checkpoint!r}. Pickled weights (pytorch_model.bin) are "
