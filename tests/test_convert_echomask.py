@@ -85,6 +85,7 @@ def _group(name: str) -> str:
     return f"{first}.{second}" if first == "MAM" or first.startswith("predict_res_") else first
 
 
+@pytest.mark.slow
 def test_a_hub_id_becomes_a_model(tmp_path, weights, monkeypatch):
     source = write_echomask_folder(tmp_path / "snapshot" / "weights", weights).parent
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **how: str(source))
