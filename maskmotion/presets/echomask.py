@@ -55,7 +55,7 @@ _SCALES: dict[str, dict[str, Any]] = {
         "conditioners.speech.dropout": 0.0,
         "conditioners.speech.near": 0.5,
         "conditioners.speech.pre_norm": True,
-        "conditioners.speech.frame": 0.1,  # at 1.0 the contrasts take most of what so short a training has to give
+        "conditioners.speech.frame": 0.1,  # by single runs with random masks, see docs/presets/echomask.md
         "conditioners.speech.sentence": 0.1,
         "conditioners.speaker.dim": 32,  # mapped: a vector as wide as the network would be added as it is and drown speech
         "generator.dim": 64,
