@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskmotion.motion.layout import CONTACTS, ROTATIONS, TRANSLATION
@@ -44,17 +45,17 @@ class SpatialEncoder(nn.Module):
         """[B, T, D] -> [B, T, dim]; values under `hidden` have no effect."""
         rotations = motion[..., ROTATIONS].unflatten(-1, (NUM_JOINTS, 6))
         joints = torch.einsum("btji,jic->btjc", rotations, self.joint)
-        tokens = torch.cat([joints, self.ground(motion[..., _GROUND])[..., None, :]], dim=-2)
+        ground = self.ground(motion[..., _GROUND])[..., None, :]
+        tokens = torch.cat([torch.zeros_like(ground), joints, ground], dim=-2)  # the class token is its own position
         masked = hidden[..., ROTATIONS].unflatten(-1, (NUM_JOINTS, 6)).any(-1)
         masked = torch.cat([masked, hidden[..., _GROUND].any(-1, keepdim=True)], dim=-1)
-        tokens = torch.where(masked[..., None], self.mask_embedding, tokens) + self.positions[1:]
-        summary = self.positions[0].expand(*tokens.shape[:2], 1, -1)  # the class token is its own position
-        x = torch.cat([summary, tokens], dim=-2).flatten(0, 1)  # [B * T, 57, C]
+        tokens = torch.where(F.pad(masked, (1, 0))[..., None], self.mask_embedding, tokens) + self.positions
+        x = tokens.flatten(0, 1)  # [B * T, 57, C]
         for layer in self.layers:
             x = layer(x)
-        everything = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-        first = self.norm_read(x[:, :1] + self.dropout(self.read(x[:, :1], x, everything)))
-        return self.norm_feed(first + self.dropout(self.feed(first)))[:, 0].unflatten(0, tokens.shape[:2])
+        asks = x[:, 0] if len(self.layers) else self.positions[:1]
+        first = self.norm_read(asks + self.dropout(self.read.read(asks, x)))
+        return self.norm_feed(first + self.dropout(self.feed(first))).unflatten(0, tokens.shape[:2])
 
 
 class TemporalAttention(nn.Module):

@@ -35,6 +35,19 @@ class Attention(nn.Module):
         gathered = F.scaled_dot_product_attention(query, key, value, attn_mask=valid[:, None, None, :])
         return self.out(gathered.transpose(1, 2).flatten(2))
 
+    def read(self, x: Float[Tensor, "#B C"], memory: Float[Tensor, "B T C"]) -> Float[Tensor, "B C"]:
+        """What a single step gathers from all of a memory, as `forward` would, without making keys and values.
+
+        Their projections are applied to the one query and to the one sum instead of to every step (a key's bias adds the
+        same to all logits). x: of one row it asks all memories the same.
+        """
+        key, value = self.key_value.weight.unflatten(0, (2, self.heads, -1))  # [H, c, C]
+        query = self.query(x).unflatten(-1, (self.heads, -1))  # [B, H, c]
+        asked = torch.einsum("bhc,hcd->bhd", query, key) / math.sqrt(query.shape[-1])
+        gathered = (asked @ memory.mT).softmax(dim=-1) @ memory  # [B, H, C]
+        values = torch.einsum("bhd,hcd->bhc", gathered, value).flatten(1)
+        return self.out(values + self.key_value.bias[len(self.key_value.bias) // 2 :])
+
     def weigh(
         self, x: Float[Tensor, "B S C"], memory: Float[Tensor, "B T C"], valid: Bool[Tensor, "B T"]
     ) -> tuple[Float[Tensor, "B S C"], Float[Tensor, "B S T"]]:
