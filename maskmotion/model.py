@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from maskmotion.config import Recipe, RecipeError, build
 from maskmotion.interfaces import Conditioner, Extractor, Generator
-from maskmotion.motion.layout import CONTACTS, ROTATIONS, TRANSLATION
-from maskmotion.motion.rotations import matrix_from_6d, matrix_to_6d
+from maskmotion.motion.layout import CONTACTS, TRANSLATION
+from maskmotion.motion.rotations import proper
 from maskmotion.progress import progress_bar
 from maskmotion.rng import Rng, seed
 from maskmotion.sampling.clip import Speech, generate_clip
@@ -77,9 +77,7 @@ class Model(nn.Module):
 
     def rest_pose(self) -> Float[Tensor, " D"]:
         """The mean pose of the training data, standing (unless the generator has `rest_contacts`): the seed without another."""
-        mean = self.body.mean.clone()
-        rotations = mean[ROTATIONS].unflatten(0, (-1, 6))
-        mean[ROTATIONS] = matrix_to_6d(matrix_from_6d(rotations)).flatten()
+        mean = proper(self.body.mean)
         mean[CONTACTS] = getattr(self.generator, "rest_contacts", 1.0)
         return mean
 
@@ -185,9 +183,8 @@ class Model(nn.Module):
             predicted = torch.stack([0 * predicted[..., 0], predicted[..., 1], 0 * predicted[..., 2]], dim=-1)
         if start is not None:
             predicted = predicted - predicted[:, :1] + start.to(predicted)
-        placed = motion.clone()
+        placed = proper(motion)
         placed[..., TRANSLATION] = predicted
-        placed[..., ROTATIONS] = matrix_to_6d(matrix_from_6d(motion[..., ROTATIONS].unflatten(-1, (-1, 6)))).flatten(-2)
         placed[..., CONTACTS] = (motion[..., CONTACTS] > 0.5).to(motion)
         return placed
 

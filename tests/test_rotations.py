@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from maskmotion.motion.rotations import axis_angle_from_6d, axis_angle_to_6d, matrix_from_6d, matrix_to_6d
+from maskmotion.motion.rotations import axis_angle_from_6d, axis_angle_to_6d, matrix_from_6d, matrix_to_6d, proper
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -25,6 +25,13 @@ def test_six_d_is_the_first_two_rows_of_the_matrix():
     assert torch.allclose(matrix_from_6d(rows), quarter, atol=1e-7)
     assert torch.allclose(axis_angle_to_6d(torch.tensor([0.0, 0.0, math.pi / 2])), rows, atol=1e-6)
     assert torch.allclose(axis_angle_from_6d(rows), torch.tensor([0.0, 0.0, math.pi / 2]), atol=1e-6)
+
+
+def test_proper_motion_has_rotations_and_leaves_the_rest():
+    torch.manual_seed(0)
+    motion = torch.cat([axis_angle_to_6d(torch.randn(2, 5, 55, 3)).flatten(-2), torch.randn(2, 5, 107)], dim=-1)
+    stretched = torch.cat([2.5 * motion[..., :330], motion[..., 330:]], dim=-1)
+    assert torch.allclose(proper(stretched), motion, atol=1e-5)
 
 
 def test_the_identity_is_1_0_0_0_1_0():

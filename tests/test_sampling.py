@@ -75,6 +75,21 @@ def test_rows_of_different_length_do_not_touch_each_other():
     assert both.isfinite().all()
 
 
+def test_a_window_begins_with_rotations_whatever_was_decoded():
+    """Losses of rotations leave the length of the decoded rows free; the next window must not be fed with it."""
+
+    class Long(Ramp):
+        def generate(self, batch, hidden, rng=None, **sampling):
+            seeds.append(batch.motion[:, :4, :330].unflatten(-1, (-1, 2, 3)))
+            return mm.Window(3 * SMPLX.rest.expand_as(batch.motion), {})
+
+    seeds: list[torch.Tensor] = []
+    generate_clip(example_generator(Long), Speech(torch.tensor([90])), SMPLX.rest.expand(1, 4, -1), 32)
+    assert len(seeds) > 2
+    for rows in seeds:
+        assert torch.allclose(rows.norm(dim=-1), torch.ones(()), atol=1e-6)
+
+
 def test_latents_are_decoded_once_over_the_whole_clip():
     generator = example_generator()
     features = {e.key: torch.rand(1, 100, e.dim) for c in generator.conditioners.values() for e in c.extractors}

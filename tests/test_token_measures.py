@@ -54,6 +54,11 @@ def test_use_counts_codes_and_forgets_padding():
     assert use.unused.tolist() == [0, 3]
 
 
+def test_without_codebooks_there_is_no_use_of_codes():
+    perplexity, unused = use_of(torch.zeros(7, 0, dtype=torch.long), 0)
+    assert perplexity.shape == unused.shape == (0,)
+
+
 def test_depths_and_use_of_a_body():
     body = example_generator().body
     motion = example_batch().motion[0]

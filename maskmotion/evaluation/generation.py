@@ -9,6 +9,7 @@ from torch import Tensor
 
 from maskmotion.data.features import FeatureCache
 from maskmotion.model import Model
+from maskmotion.motion.rotations import proper
 from maskmotion.sampling.clip import Speech, generate_clip
 from maskmotion.shapes import Float
 from maskmotion.types import Clip
@@ -19,7 +20,7 @@ def generate(model: Model, clips: Sequence[Clip], cache: FeatureCache) -> list[F
     """Motion for the speech of every clip, all of them in one batch, seeded by each clip's own first frames."""
     size = model.recipe.body
     speech = speech_of(clips, model, cache)
-    seed = torch.stack([_first(clip.motion, size.seed_frames) for clip in clips])
+    seed = torch.stack([first_frames(clip.motion, size.seed_frames) for clip in clips])
     motion = generate_clip(model.generator.eval(), speech, seed.to(model.device), size.window).motion
     placed = model.place(motion).cpu()
     return [row[: clip.frames] for row, clip in zip(placed, clips, strict=True)]
@@ -52,11 +53,11 @@ def speech_of(clips: Sequence[Clip], model: Model, cache: FeatureCache) -> Speec
 
 @torch.no_grad()
 def reconstruct(model: Model, motion: Float[Tensor, "T D"]) -> Float[Tensor, "T D"]:
-    """A motion through the tokenizers and back."""
+    """A motion through the tokenizers and back, its rotations proper ones."""
     tokens = model.body.encode(motion[None].to(model.device))
-    return model.body.decode({part: token.latents for part, token in tokens.items()}, len(motion))[0].cpu()
+    return proper(model.body.decode({part: token.latents for part, token in tokens.items()}, len(motion)))[0].cpu()
 
 
-def _first(motion: Tensor, frames: int) -> Tensor:
-    """The first frames; a clip shorter than that repeats its last one."""
+def first_frames(motion: Tensor, frames: int) -> Tensor:
+    """The seed of a clip [T, D]: its first frames; a clip shorter than that repeats its last one."""
     return torch.cat([motion[:frames], motion[-1:].expand(max(0, frames - len(motion)), -1)])

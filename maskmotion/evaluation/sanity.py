@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from maskmotion.motion.layout import CONTACTS, ROTATIONS
-from maskmotion.motion.rotations import matrix_from_6d, matrix_to_6d
+from maskmotion.motion.layout import CONTACTS
+from maskmotion.motion.rotations import proper
 from maskmotion.shapes import Float
 
 TRUTH, HALVES, RECONSTRUCTION = "ground truth", "other half of the clips", "tokenizer reconstruction"
@@ -41,9 +41,7 @@ def motions_without_a_model(
 
 def mean_pose(frames: Float[Tensor, "T D"]) -> Float[Tensor, " D"]:
     """The mean of the columns with rotations made whole again, both feet on the ground."""
-    mean = frames.mean(0)
-    rotations = mean[ROTATIONS].unflatten(0, (-1, 6))
-    mean[ROTATIONS] = matrix_to_6d(matrix_from_6d(rotations)).flatten()
+    mean = proper(frames.mean(0))
     mean[CONTACTS] = 1.0
     return mean
 

@@ -90,6 +90,8 @@ def code_use(body: BodyTokenizer, motions: Iterable[Float[Tensor, "T D"]]) -> di
 def use_of(codes: Int[Tensor, "M Q"], size: int) -> CodeUse:
     """Perplexity and number of unused codes of each layer."""
     layers = codes.unbind(1)
+    if not layers:  # no codebooks
+        return CodeUse(torch.zeros(0), torch.zeros(0, dtype=torch.long))
     counts = [torch.bincount(layer[layer >= 0], minlength=size) for layer in layers]
     return CodeUse(
         torch.stack([perplexity(layer, size) for layer in layers]),

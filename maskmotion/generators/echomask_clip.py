@@ -18,7 +18,7 @@ from torch import Tensor
 from maskmotion.generators.echomask_parts import FACE
 from maskmotion.generators.passes import check_sampling
 from maskmotion.motion.layout import CONTACTS, ROTATIONS, TRANSLATION
-from maskmotion.motion.rotations import matrix_from_6d, matrix_to_6d
+from maskmotion.motion.rotations import proper
 from maskmotion.rng import Rng
 from maskmotion.shapes import Bool, Float
 from maskmotion.tokenizers.root import integrate
@@ -100,7 +100,7 @@ def echomask_clip(
     with _precision(precision, seed.device):
         whole = _latents(generator, speech, plan, seed, hints, choose, on_window)
     motion = generator.body.decode(whole, plan.frames)
-    return Window(_proper(motion) if released else motion, whole)
+    return Window(proper(motion) if released else motion, whole)
 
 
 def _latents(
@@ -190,18 +190,12 @@ def _next_seed(
             motion = body.decode({part: x for part, x in latents.items() if part != FACE}, window)
             path = integrate(motion[..., TRANSLATION], fps, seed[:, 0, TRANSLATION])
             motion = torch.cat([motion[..., ROTATIONS], path, motion[..., CONTACTS.start :]], dim=-1)
-            return _proper(motion[:, -count:])
+            return proper(motion[:, -count:])
         reach = max(body[part].network.decoder_reach for part in body.parts)
         needed = reach + -(-(count + beyond) // fold)
         motion = body.decode({part: x[:, -needed:] for part, x in latents.items()})
         end = motion.shape[1] - beyond
         return motion[:, end - count : end]
-
-
-def _proper(motion: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
-    """The same with rotations that are rotations."""
-    rotations = matrix_to_6d(matrix_from_6d(motion[..., ROTATIONS].unflatten(-1, (-1, 6)))).flatten(-2)
-    return torch.cat([rotations, motion[..., ROTATIONS.stop :]], dim=-1)
 
 
 def _cut(values: Tensor, first: int, size: int) -> Tensor:

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from maskmotion.conditioners.waveform import RELEASED
 from maskmotion.generators.emage_release_parts import FACE
-from maskmotion.motion.layout import ROTATIONS
-from maskmotion.motion.rotations import matrix_from_6d, matrix_to_6d
+from maskmotion.motion.rotations import proper
 from maskmotion.rng import Rng
 from maskmotion.shapes import Bool, Float
 from maskmotion.types import Batch, Condition, Prediction, Window
@@ -166,6 +165,4 @@ def _hints(
 def _last_frames(generator: EmageRelease, latents: Mapping[str, Tensor], count: int) -> Float[Tensor, "B seed D"]:
     """The window's last frames with proper rotations, decoded from no more latents than they see."""
     reach = max(generator.body[part].network.decoder_reach for part in generator.body.parts)
-    motion = generator.body.decode({part: x[:, -(reach + count) :] for part, x in latents.items()})[:, -count:]
-    rotations = matrix_to_6d(matrix_from_6d(motion[..., ROTATIONS].unflatten(-1, (-1, 6)))).flatten(-2)
-    return torch.cat([rotations, motion[..., ROTATIONS.stop :]], dim=-1)
+    return proper(generator.body.decode({part: x[:, -(reach + count) :] for part, x in latents.items()})[:, -count:])

@@ -7,8 +7,10 @@ roma's Gram-Schmidt reads COLUMNS, hence the transposes. One test pins the conve
 from __future__ import annotations
 
 import roma
+import torch
 from torch import Tensor
 
+from maskmotion.motion.layout import ROTATIONS
 from maskmotion.shapes import Float
 
 
@@ -20,6 +22,12 @@ def matrix_to_6d(matrix: Float[Tensor, "*any 3 3"]) -> Float[Tensor, "*any 6"]:
 def matrix_from_6d(rotation: Float[Tensor, "*any 6"]) -> Float[Tensor, "*any 3 3"]:
     """Row-6D (any two independent rows) -> the rotation matrix by Gram-Schmidt; row 3 = row 1 x row 2."""
     return roma.special_gramschmidt(rotation.unflatten(-1, (2, 3)).mT).mT
+
+
+def proper(motion: Float[Tensor, "*any D"]) -> Float[Tensor, "*any D"]:
+    """Motion whose rotation columns are rotations: what a network decodes is any two rows, of any length."""
+    rows = motion[..., ROTATIONS].unflatten(-1, (-1, 6))
+    return torch.cat([matrix_to_6d(matrix_from_6d(rows)).flatten(-2), motion[..., ROTATIONS.stop :]], dim=-1)
 
 
 def axis_angle_to_6d(rotvec: Float[Tensor, "*any 3"]) -> Float[Tensor, "*any 6"]:

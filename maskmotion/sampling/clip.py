@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskmotion.interfaces import Generator
+from maskmotion.motion.rotations import proper
 from maskmotion.rng import Rng
 from maskmotion.shapes import Bool, Float, Int
 from maskmotion.types import Batch, Window
@@ -96,7 +97,7 @@ def generate_clip(
         motions.append(one.motion[:, overlap:])
         for part, values in one.latents.items():
             latents.setdefault(part, []).append(values[:, overlap // fold :])
-        seed = one.motion[:, step:]
+        seed = proper(one.motion[:, step:])  # as in training; decoded rows may have any length
         on_window(number + 1, count)
     joined = {part: torch.cat(values, dim=1) for part, values in latents.items()}
     if joined and seed_frames % fold == 0:
