@@ -432,7 +432,9 @@ def test_a_cell_has_every_measure(finished):
     assert {"lift", "auroc", "auroc_within", "auroc_shuffled_audio", "auroc_shuffled_motion", "run_length", "fgd",
             "latent_error", "gesture_accuracy", "seconds"} <= set(measured)  # fmt: skip
     assert [point["step"] for point in finished.curves["queried"][1]] == [3, 6]
-    assert {"lift", "auroc", "auroc_within", "loss"} <= set(finished.curves["queried"][1][0])
+    assert {"lift", "auroc", "auroc_within", "loss", "gesture_accuracy", "gesture_choice"} <= set(
+        finished.curves["queried"][1][0]
+    )
     assert measured != finished.cells["queried"][0], "seeds differ"
     assert finished.cells["random"][0]["lift"] != finished.cells["random"][1]["lift"], (
         "random masks by the seed as well"

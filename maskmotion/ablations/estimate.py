@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from maskmotion.data.corpus import Corpus
 from maskmotion.data.features import FeatureCache
 from maskmotion.data.windows import WindowDataset
 from maskmotion.model import Model
+from maskmotion.training.gestures import GestureProbe
 from maskmotion.training.loop import fit
 from maskmotion.training.measure import measure_generator, measure_losses, measure_tokenizer
 
@@ -21,10 +23,11 @@ _STEPS = 3  # the first one warms up and does not count
 
 
 class Windows(NamedTuple):
-    """Windows to train on and windows to validate on, the latter None where nothing is held out."""
+    """Windows to train on, windows to validate on and a probe of gestures, the latter two None where there is none."""
 
     train: WindowDataset
     held_out: WindowDataset | None
+    gestures: GestureProbe | None = None
 
 
 def windows_of(model: Model, corpus: Corpus, cache: FeatureCache) -> Windows:
@@ -36,13 +39,14 @@ def windows_of(model: Model, corpus: Corpus, cache: FeatureCache) -> Windows:
     held_out = WindowDataset(corpus.validation, size, size, cache=cache, **hears) if corpus.validation else None
     model.body.set_statistics([clip.motion for clip in corpus.train])
     model.root.set_statistics([clip.motion for clip in corpus.train])
-    return Windows(train, held_out)
+    return Windows(train, held_out, GestureProbe.of(model, corpus, cache))
 
 
 def stage_seconds(model: Model, stage: str, windows: Windows, device: str) -> dict[str, float]:
     """{"step": ..., "validation": ...}: seconds of one training step, and of one measurement on what is held out."""
     learner = {"tokenizer": model.body, "root": model.root}.get(stage, model.generator)
-    measure = {"tokenizer": measure_tokenizer, "root": measure_losses}.get(stage, measure_generator)
+    follow = partial(measure_generator, gestures=windows.gestures)
+    measure = {"tokenizer": measure_tokenizer, "root": measure_losses}.get(stage, follow)
     config = model.recipe.training[stage].model_copy(update={"steps": _STEPS, "validate_every": _STEPS})
     moments: list[float] = []
     if stage == "tokenizer":

@@ -13,6 +13,7 @@ from maskmotion.types import Batch
 
 if TYPE_CHECKING:
     from maskmotion.data.windows import WindowDataset
+    from maskmotion.training.gestures import GestureProbe
 
 _FOLLOWED = ("lift", "auroc", "auroc_within")  # of the masker, at every validation
 
@@ -39,10 +40,17 @@ def measure_tokenizer(network: nn.Module, progress: float, dataset: WindowDatase
     return values | flat({part: use_of(torch.cat(rows), network.codebook_size) for part, rows in codes.items()})
 
 
-def measure_generator(network: nn.Module, progress: float, dataset: WindowDataset, seed: int = 0) -> dict[str, float]:
+def measure_generator(
+    network: nn.Module,
+    progress: float,
+    dataset: WindowDataset,
+    seed: int = 0,
+    gestures: GestureProbe | None = None,
+) -> dict[str, float]:
     """Losses under the generation mask, the same question for every strategy, and how its masks and scores find meaning.
 
-    lift, auroc and auroc_within where meanings are known; `seed`: of the masker's chance.
+    lift, auroc and auroc_within where meanings are known; `seed`: of the masker's chance. gestures: makes clips and adds
+    which of the planted gestures they show.
     """
     assert isinstance(network, Generator)
     validate = getattr(network, "validate", None)
@@ -50,7 +58,9 @@ def measure_generator(network: nn.Module, progress: float, dataset: WindowDatase
         return measure_losses(network, progress, dataset)
     values = _mean_losses(dataset, network, validate)
     quality = mask_quality(network, progress, dataset, seed=seed)
-    return values if quality is None else values | {key: getattr(quality, key) for key in _FOLLOWED}
+    if quality is not None:
+        values |= {key: getattr(quality, key) for key in _FOLLOWED}
+    return values if gestures is None else values | gestures(network)
 
 
 def mask_quality(network: Generator, progress: float, dataset: WindowDataset, size: int = 32, seed: int = 0) -> Any:

@@ -23,6 +23,7 @@ from maskmotion.tokenizers.body import BodyTokenizer
 from maskmotion.tokenizers.pretrained import Tokenizers
 from maskmotion.training.checkpoint import RunError, put_weights, read_tensors
 from maskmotion.training.further import Further, add_further, several
+from maskmotion.training.gestures import GestureProbe
 from maskmotion.training.loop import fit
 from maskmotion.training.measure import measure_generator, measure_losses, measure_tokenizer
 from maskmotion.training.runs import Log, Run, noted_clips
@@ -219,8 +220,9 @@ def _learner(work: _Work, stage: str, own: Further | None) -> tuple[nn.Module, A
     if stage == "root":
         model.root.set_statistics(motions)
         return model.root, measure_losses
+    gestures = GestureProbe.of(model, work.corpus, work.features)
+    follow = partial(measure_generator, seed=model.recipe.seed, gestures=gestures)
     if work.several is None:
-        return model.generator, partial(measure_generator, seed=model.recipe.seed)
+        return model.generator, follow
     work.several.freeze()
-    seed = model.recipe.seed
-    return work.several, lambda network, progress, data: measure_generator(network.generator, progress, data, seed)
+    return work.several, lambda network, progress, data: follow(network.generator, progress, data)

@@ -20,7 +20,7 @@ _COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, SKY, GREY, INK)
 _STYLES = ("-", "--", ":")
 _REFERENCES = {"chance": (GREY, ":"), "ground truth": (GREEN, "--"), "oracle": (VERMILLION, "--")}
 _FAR = 1.5  # ranges of the rows' values
-_FOLLOWED = ("lift", "auroc_within", "auroc", "loss")
+_FOLLOWED = ("lift", "auroc_within", "auroc", "gesture_accuracy", "gesture_choice", "loss")
 
 
 def plot_rows(path: str | Path, results: Results) -> Path:
@@ -85,9 +85,9 @@ def _references(axes: Any, results: Results, name: str) -> None:
 
 
 def plot_training(path: str | Path, results: Results) -> Path:
-    """Held-out measures over the steps, a line a row with its band of 95 %: mask lift, AUROC, loss. Returns the PNG's path.
+    """Held-out measures over the steps, a line a row with its band of 95 %: mask lift, AUROC, gestures, loss.
 
-    Raises ValueError when nothing was measured while training.
+    Returns the PNG's path. Raises ValueError when nothing was measured while training.
     """
     from maskmotion.ablations.results import column
 
