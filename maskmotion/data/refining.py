@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from maskmotion.data.arkit import face_of, read_matrix, read_weights
-from maskmotion.data.beat2 import read_split
+from maskmotion.data.beat2 import Recording, read_split
 from maskmotion.data.contents import ALL_PARTS, Contents, read_contents, write_contents
 from maskmotion.data.refine import Statistics, limit_fingers, truncate
 from maskmotion.motion.files import FPS, MotionFile, from_tensor, read_arrays, read_motion, to_tensor, write_motion
@@ -85,14 +85,7 @@ def refine_tree(
         FileExistsError: the target exists.
     """
     source, target = Path(source), Path(target)
-    if sigma is None and not fingers and arkit is None:
-        raise ValueError(
-            "nothing to refine: name at least one of sigma (--sigma 3), fingers (--fingers), arkit (--arkit)"
-        )
-    if (arkit is None) != (matrix is None):
-        raise ValueError("blendshape weights need the matrix, and the matrix weights: give both --arkit and --matrix")
-    if target.exists():
-        raise FileExistsError(f"{target} exists; give a folder that does not, or move it away")
+    _check_wishes(target, sigma is None and not fingers and arkit is None, (arkit is None) != (matrix is None))
     rows = [row for row in read_split(source) if row.motion.is_file()]
     if not rows:
         raise ValueError(f"{source}: no recording has motion; see `maskmotion data check {source}`")
@@ -112,23 +105,44 @@ def refine_tree(
     building = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         _copy_rest(source, building)
-        for number, row in enumerate(rows, 1):
-            motion = steps.apply(_at_30(read_motion(row.motion)), row.id, done)
-            write_motion(
-                building / _MOTION / f"{row.id}.npz",
-                poses=motion.poses,
-                trans=motion.trans,
-                expressions=motion.expressions,
-                betas=motion.betas,
-            )
-            if progress is not None:
-                progress(number, len(rows))
+        _write_refined(rows, steps, building, done, progress)
         _say_contents(source, building, arkit is not None)
         building.chmod(0o755)
         building.rename(target)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return done
+
+
+def _check_wishes(target: Path, nothing: bool, half: bool) -> None:
+    if nothing:
+        raise ValueError(
+            "nothing to refine: name at least one of sigma (--sigma 3), fingers (--fingers), arkit (--arkit)"
+        )
+    if half:
+        raise ValueError("blendshape weights need the matrix, and the matrix weights: give both --arkit and --matrix")
+    if target.exists():
+        raise FileExistsError(f"{target} exists; give a folder that does not, or move it away")
+
+
+def _write_refined(
+    rows: Sequence[Recording],
+    steps: _Steps,
+    building: Path,
+    done: Refined,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    for number, row in enumerate(rows, 1):
+        motion = steps.apply(_at_30(read_motion(row.motion)), row.id, done)
+        write_motion(
+            building / _MOTION / f"{row.id}.npz",
+            poses=motion.poses,
+            trans=motion.trans,
+            expressions=motion.expressions,
+            betas=motion.betas,
+        )
+        if progress is not None:
+            progress(number, len(rows))
 
 
 @dataclass(frozen=True)
