@@ -28,10 +28,10 @@ TABLE_6 = {
 }
 
 
-@pytest.fixture(scope="module")
-def network() -> Emage:
+@pytest.fixture(scope="module", params=[{}, {"speech_layers": 1, "direct": True}], ids=["paper", "direct"])
+def network(request) -> Emage:
     torch.manual_seed(0)
-    network = example_generator(Emage, **SMALL)
+    network = example_generator(Emage, **SMALL, **request.param)
     assert isinstance(network, Emage)
     return network
 
@@ -84,6 +84,18 @@ def test_the_masked_gesture_path_does_not_hear(network):
         assert torch.equal(one, two)
         one, two = (predict(network, b, hidden, speech=True).latents[part] for b in (batch, other))
         assert not torch.allclose(one, two, atol=1e-4)
+
+
+def test_only_direct_speech_bears_time(network, monkeypatch):
+    """Eq. 9 adds positions to what asks, not to the speech that is asked: its frames may come in any order."""
+    batch = example_batch()
+    order = torch.randperm(batch.valid.shape[1], generator=torch.Generator().manual_seed(0))
+    hidden, valid = SMPLX.expand(torch.ones_like(batch.valid)), torch.ones_like(batch.valid)
+    conditions, hear = network.condition(batch), network._hear
+    base = network.predict(batch.motion, hidden, valid, conditions).logits["hands"]
+    monkeypatch.setattr(network, "_hear", lambda *given: {one: x[:, order] for one, x in hear(*given).items()})
+    shuffled = network.predict(batch.motion, hidden, valid, conditions).logits["hands"]
+    assert torch.allclose(base, shuffled, atol=1e-5) != bool(network.direct)
 
 
 def test_hidden_joints_leave_no_trace_and_visible_ones_do(network):
