@@ -28,7 +28,7 @@ TABLE_6 = {
 }
 
 
-@pytest.fixture(scope="module", params=[{}, {"speech_layers": 1, "direct": True}], ids=["paper", "direct"])
+@pytest.fixture(scope="module", params=[{}, {"direct": True}], ids=["paper", "direct"])
 def network(request) -> Emage:
     torch.manual_seed(0)
     network = example_generator(Emage, **SMALL, **request.param)

@@ -13,14 +13,12 @@ from maskmotion.generators.masked import MaskedGenerator
 from maskmotion.generators.passes import Pass
 from maskmotion.interfaces import Conditioner, Masker
 from maskmotion.nn.content_rhythm import ContentRhythm
-from maskmotion.nn.convolution import LeakyResidual
 from maskmotion.nn.spatial import CrossDecoder, SpatialEncoder, TemporalAttention
 from maskmotion.nn.transformer import positions
 from maskmotion.shapes import Bool, Float
 from maskmotion.tokenizers.body import BodyTokenizer
 from maskmotion.types import Condition, Prediction
 
-LEAK = 0.2  # slope of the release's rectifiers below zero
 EMAGE_PASSES = (
     Pass("seed", "seed"),
     Pass("a2g", "masker"),
@@ -43,9 +41,9 @@ class Emage(MaskedGenerator):
             each body part. The paper gives no numbers; the release has 8, 4 and 1.
         dropout: in every layer.
         cra: content-rhythm attention; False adds rhythm and content (Table 6).
-        speech_layers, direct: ours, for small networks that learn for minutes, and off at the paper's scale: so many residual
-            convolutions over merged speech; tokens also have the speech of their own frames, by one map a part. (The
-            memory of eq. 9 bears no time, so that which frame is heard when has to be found out first.)
+        direct: ours, for small networks that learn for minutes, and off at the paper's scale: tokens also have the speech of
+            their own frames, by one map a part. (The memory of eq. 9 bears no time, so that which frame was heard when has
+            to be found out first.)
         latent_norm: of the latent losses: "l1" as in eq. 8, "l2" as in the release.
         The others as in `MaskedGenerator`; tokens count alike whether hidden or not (visible=1).
     """
@@ -66,7 +64,6 @@ class Emage(MaskedGenerator):
         part_layers: int = 1,
         dropout: float = 0.1,
         cra: bool = True,
-        speech_layers: int = 0,
         direct: bool = False,
         passes: tuple[Pass, ...] = EMAGE_PASSES,
         code: float = 1.0,
@@ -82,9 +79,6 @@ class Emage(MaskedGenerator):
         content = conditioners[WORDS].dim if WORDS in conditioners else 0
         self.speaker = nn.Linear(conditioners[SPEAKER].dim, dim) if SPEAKER in conditioners else None
         self.hear = nn.ModuleDict({one: ContentRhythm(rhythm, content, dim, cra) for one in ("face", "body")})
-        self.smooth = nn.ModuleDict(
-            {one: nn.ModuleList(LeakyResidual(dim, LEAK) for _ in range(speech_layers)) for one in self.hear}
-        )
         self.joints = SpatialEncoder(spatial, heads, dropout=dropout)
         self.widen = nn.Linear(spatial, dim)
         self.hints = TemporalAttention(dim, heads, dropout)
@@ -154,11 +148,7 @@ class Emage(MaskedGenerator):
 
         rhythm = torch.cat([features(name) for name in conditions if name not in (WORDS, SPEAKER)], dim=-1)
         content = features(WORDS) if WORDS in conditions else None
-        heard = {one: block(rhythm, content, valid) for one, block in self.hear.items()}
-        for one, layers in self.smooth.items():
-            for layer in layers.children():
-                heard[one] = layer(heard[one], valid)
-        return heard
+        return {one: block(rhythm, content, valid) for one, block in self.hear.items()}
 
     def _place(self, conditions: Mapping[str, Condition], valid: Tensor) -> Tensor:
         """p_t: sinusoidal position and, where a speaker is named, its embedding."""
@@ -170,7 +160,7 @@ class Emage(MaskedGenerator):
 
 
 def _mlp(dim: int, width: int, out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(dim, width), nn.LeakyReLU(LEAK), nn.Linear(width, out))
+    return nn.Sequential(nn.Linear(dim, width), nn.LeakyReLU(0.2), nn.Linear(width, out))
 
 
 def _lengthen(x: Tensor, short: int) -> Tensor:

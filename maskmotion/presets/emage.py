@@ -38,7 +38,6 @@ _SCALES: dict[str, dict[str, Any]] = {
         "generator.audio_layers": 2,
         "generator.face_layers": 1,
         "generator.dropout": 0.0,
-        "generator.speech_layers": 2,
         "generator.direct": True,
         "generator.passes": [
             {"name": "seed", "mask": "seed", "share": 0.34},
@@ -60,7 +59,7 @@ def emage(scale: Scale = "full") -> Recipe:
     does not give (layers, weights of the losses) are the release's. Ours: the lower body's translation is supervised.
 
     scale: "full" is the paper's size, "small" trains in hours and "tiny" in minutes on a CPU; "tiny" alone hears with
-    `speech_layers` and `direct`, which are ours.
+    `direct`, which is ours.
     """
     full = Recipe(
         name="emage",

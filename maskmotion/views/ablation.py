@@ -95,10 +95,14 @@ def plot_training(path: str | Path, results: Results) -> Path:
     names = [name for name in _FOLLOWED if any(name in point for point in points)]
     if not names:
         raise ValueError("nothing was measured while training; give data with a validation split")
-    figure = new_figure(3.6 * len(names) + 2.4, 3.4)
+    columns = len(names) if len(names) <= _COLUMNS else math.ceil(len(names) / 2)
+    lines = math.ceil(len(names) / columns)
+    figure = new_figure(3.6 * columns + 2.4, 3.0 * lines + 0.4)
     figure.set_layout_engine("constrained")
     figure.suptitle(f"{results.table.name}: held-out clips while training", fontsize=11, color=INK)
-    panels = figure.subplots(1, len(names), squeeze=False).flatten()
+    panels = figure.subplots(lines, columns, squeeze=False).flatten()
+    for axes in panels[len(names) :]:
+        axes.set_axis_off()
     for axes, name in zip(panels, names):
         for number, (label, row) in enumerate(results.curves.items()):
             _curve(axes, label, row, name, number)
