@@ -290,6 +290,19 @@ def test_what_the_table_cannot_tell_names_data_scale_power_labels_and_clips():
     assert "same has 900" in "\n".join(caveats(made_up(recipes=longer)))
 
 
+def test_latent_errors_of_different_tokenizers_are_not_compared():
+    rows = {
+        label: {seed: cell | {"latent_error": 1.0 + seed} for seed, cell in row.items()}
+        for label, row in made_up().cells.items()
+    }
+    several = dict(made_up().reconstruction) | {"same": "tokenizer reconstruction (same)"}
+    assert any(
+        line.startswith("Latent errors between rows") for line in caveats(made_up(cells=rows, reconstruction=several))
+    )
+    for plain in (made_up(cells=rows), made_up(reconstruction=several)):
+        assert not any("Latent errors" in line for line in caveats(plain))
+
+
 def test_span_masks_are_told_as_a_control_for_runs_as_long_as_theirs():
     rows = {
         label: {seed: cell | {"run_length": 5.0 + seed} for seed, cell in row.items()}

@@ -21,7 +21,7 @@ _LABELS_NAMED = ("lift", "auroc", "auroc_within")
 def caveats(results: Results) -> list[str]:
     """One sentence or two each: data, scale, power, labels, what is shared, and the table's own."""
     told = [_data(results), _scale(results), _power(results), _shared(results), _labels(results), _absent(results)]
-    told += [_beaten(results), _runs(results), _steps(results)]
+    told += [_beaten(results), _runs(results), _latents(results), _steps(results)]
     return [line for line in (*told, *results.table.caveats) if line]
 
 
@@ -131,6 +131,13 @@ def _runs(results: Results) -> str:
     lengths = {label: results.interval(label, "run_length").mean for label in results.cells}
     told = ", ".join(f"{label} {length:.1f}" for label, length in lengths.items() if not math.isnan(length))
     return f"What {', '.join(spans)} controls for, in rows whose hidden runs are longer or shorter. Frames in a row: {told}."
+
+
+def _latents(results: Results) -> str:
+    """Rows of several tokenizers have latents of several kinds."""
+    if "latent_error" not in results.measures or len(set(results.reconstruction.values())) < 2:
+        return ""
+    return "Latent errors between rows of different tokenizers: each is in units of its own row's latents."
 
 
 def _steps(results: Results) -> str:
