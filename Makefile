@@ -13,7 +13,7 @@ $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --upgrade "setuptools>=77" wheel
 	$(BIN)/pip install -q "$(TORCH)"
-	$(BIN)/pip install -q pytest hypothesis ruff mypy jaxtyping beartype
+	$(BIN)/pip install -q pytest hypothesis pytest-xdist ruff mypy jaxtyping beartype
 	$(BIN)/pip install -q --no-build-isolation -e ".[viz,body,vq]"
 	touch $@
 
@@ -26,7 +26,7 @@ lint: env
 	$(BIN)/mypy
 
 test: env lint
-	$(BIN)/pytest -q --durations=10
+	$(BIN)/pytest -q -n auto --dist loadscope --durations=10
 
 test-slow: env
 	$(BIN)/pytest -q -m "slow" --durations=10
