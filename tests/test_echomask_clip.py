@@ -17,7 +17,7 @@ from maskmotion.generators import echomask_clip as module
 from maskmotion.generators.echomask import EchoMask
 from maskmotion.generators.echomask_clip import library_plan, released_plan
 from maskmotion.motion.layout import CONTACTS, EXPRESSIONS, ROTATIONS, TRANSLATION
-from maskmotion.motion.rotations import matrix_from_6d
+from maskmotion.motion.rotations import matrix_from_6d, proper
 from maskmotion.sampling.clip import Speech, generate_clip
 from maskmotion.training.convert import convert
 
@@ -103,7 +103,7 @@ def test_a_window_is_seeded_by_the_one_before(model, monkeypatch):
         assert torch.equal(one[part][:, :16], other[part][:, :16])
         assert not torch.allclose(one[part][:, 16:], other[part][:, 16:], atol=1e-2)
     whole = model.body.decode({part: values[:, :16] for part, values in one.items()})
-    assert torch.allclose(seeds[0], whole[:, -4:], atol=1e-5)
+    assert (seeds[0] - proper(whole[:, -4:])).abs().max() < 1e-4, "rows that are nearly parallel round badly"
 
 
 def test_long_clips_hear_so_many_windows_at_once(model, monkeypatch):

@@ -179,9 +179,9 @@ def _groups(plan: _Plan, speech: Speech) -> Iterator[tuple[int, ...]]:
 def _next_seed(
     generator: EchoMask, latents: Mapping[str, Tensor], window: int, seed: Float[Tensor, "B seed D"], fps: int
 ) -> Float[Tensor, "B seed D"]:
-    """A window's last frames, as many as the clip's `seed` has, decoded from no more latents than they see.
+    """A window's last frames, as many as the clip's `seed` has, decoded from no more latents than they see; proper rotations.
 
-    Those of the release have jaw and eyes at rest, proper rotations, and a path that begins where the clip's does.
+    Those of the release have jaw and eyes at rest, and a path that begins where the clip's does.
     """
     body, fold, count = generator.body, generator.body.downsample, seed.shape[1]
     beyond = next(iter(latents.values())).shape[1] * fold - window  # frames of the last token past the window's end
@@ -195,7 +195,7 @@ def _next_seed(
         needed = reach + -(-(count + beyond) // fold)
         motion = body.decode({part: x[:, -needed:] for part, x in latents.items()})
         end = motion.shape[1] - beyond
-        return motion[:, end - count : end]
+        return proper(motion[:, end - count : end])
 
 
 def _cut(values: Tensor, first: int, size: int) -> Tensor:

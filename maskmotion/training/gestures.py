@@ -9,6 +9,7 @@ import torch
 from maskmotion.data.corpus import Corpus
 from maskmotion.data.features import FeatureCache
 from maskmotion.evaluation.generation import first_frames, speech_of
+from maskmotion.evaluation.pairs import Pair, Reference
 from maskmotion.evaluation.semantics import GestureClassifier
 from maskmotion.evaluation.windows import gesture_moments
 from maskmotion.interfaces import Generator
@@ -46,5 +47,6 @@ class GestureProbe:
     def __call__(self, generator: Generator) -> dict[str, float]:
         """gesture_accuracy, and gesture_choice, which has to name a gesture and so moves earlier."""
         motion = proper(generate_clip(generator.eval(), self.speech, self.seed, self.window).motion).cpu()
-        result = self.classifier.accuracy([row[: clip.frames] for row, clip in zip(motion, self.clips)], self.clips)
+        pairs = [Pair(row, Reference(clip)) for row, clip in zip(motion, self.clips)]  # as long as both
+        result = self.classifier.accuracy([pair.generated for pair in pairs], [pair.clip for pair in pairs])
         return {"gesture_accuracy": result.accuracy, "gesture_choice": result.choice}
