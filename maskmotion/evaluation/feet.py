@@ -22,6 +22,12 @@ def world_positions(motion: Float[Tensor, "T D"]) -> Float[Tensor, "T 55 3"]:
     return forward_kinematics(motion[:, ROTATIONS].unflatten(-1, (-1, 6)), motion[:, TRANSLATION])
 
 
+def _feet(positions: Float[Tensor, "T J 3"]) -> Float[Tensor, "T 4 3"]:
+    return positions.index_select(
+        1, torch.tensor(FEET, device=positions.device)
+    )  # a fifth of the time of [:, list(FEET)]
+
+
 class FootSliding(Accumulator):
     """Mean speed (cm/s) of the feet, in the world, in frames that the motion itself says they are on the ground.
 
@@ -35,7 +41,7 @@ class FootSliding(Accumulator):
         """Add a clip: world positions in metres, contacts of the joints `FEET`."""
         on = contacts > 0.5
         standing = on[1:] & on[:-1]
-        moved = positions[:, list(FEET)].diff(dim=0).norm(dim=-1)
+        moved = _feet(positions).diff(dim=0).norm(dim=-1)
         total = (100 * fps * moved[standing].double()).sum()
         self.state = {"sums": self.state["sums"] + sums(total, standing.sum())}
 
@@ -58,12 +64,13 @@ class FootSkating(Accumulator):
 
     def update(self, positions: Float[Tensor, "T J 3"], fps: int = 30) -> None:
         """Add a clip: world positions in metres, y up."""
-        feet = positions[:, list(FEET)].double()
+        feet = _feet(positions).double()
         if len(feet) < 2:
             return
         height = feet[..., 1] - feet[..., 1].quantile(LOWEST, dim=0)
-        weight = 2 - 2 ** (height[1:] / HEIGHT).clamp(0, 1)
-        speed = 100 * fps * feet[..., (0, 2)].diff(dim=0).norm(dim=-1)
+        weight = 2 - torch.exp2((height[1:] / HEIGHT).clamp(0, 1))
+        step = feet.diff(dim=0)
+        speed = 100 * fps * torch.hypot(step[..., 0], step[..., 2])
         self.state = {"sums": self.state["sums"] + sums((weight * speed).sum(), weight.sum())}
 
     def result(self) -> float:
