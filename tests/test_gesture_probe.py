@@ -69,6 +69,14 @@ def test_it_makes_what_a_model_generates(probe, corpus, quick_recipe, monkeypatc
     assert torch.equal(seed[1], corpus.validation[1].motion[: quick_recipe.body.seed_frames])
 
 
+def test_what_is_heard_follows_the_model_to_where_it_learns(corpus, quick_recipe, tmp_path):
+    model = mm.Model.build(quick_recipe)
+    probe = GestureProbe.of(model, corpus, FeatureCache(tmp_path))
+    model.to("meta")  # a device that every machine has
+    speech, seed = probe.given
+    assert seed.device.type == speech.speaker.device.type == "meta"
+
+
 def test_without_meaning_or_sound_nothing_is_followed(corpus, quick_recipe, tmp_path):
     model = mm.Model.build(quick_recipe)
     clip = corpus.validation[0]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
+from torch import Tensor
 
 from maskmotion.data.corpus import Corpus
 from maskmotion.data.features import FeatureCache
@@ -15,7 +17,8 @@ from maskmotion.evaluation.windows import gesture_moments
 from maskmotion.interfaces import Generator
 from maskmotion.model import Model
 from maskmotion.motion.rotations import proper
-from maskmotion.sampling.clip import generate_clip
+from maskmotion.sampling.clip import Speech, generate_clip
+from maskmotion.shapes import Float
 from maskmotion.types import Clip
 
 
@@ -28,10 +31,7 @@ class GestureProbe:
     """
 
     def __init__(self, model: Model, classifier: GestureClassifier, clips: Sequence[Clip], cache: FeatureCache) -> None:
-        size = model.recipe.body
-        self.classifier, self.clips, self.window = classifier, list(clips), size.window
-        self.speech = speech_of(self.clips, model, cache)
-        self.seed = torch.stack([first_frames(clip.motion, size.seed_frames) for clip in self.clips]).to(model.device)
+        self.model, self.classifier, self.clips, self.cache = model, classifier, list(clips), cache
 
     @classmethod
     def of(cls, model: Model, corpus: Corpus, cache: FeatureCache) -> GestureProbe | None:
@@ -43,10 +43,17 @@ class GestureProbe:
             return None
         return cls(model, GestureClassifier.fit(corpus.train), clips, cache)
 
+    @cached_property
+    def given(self) -> tuple[Speech, Float[Tensor, "B seed D"]]:
+        """Speech and first frames of all clips, where the model is at the first call: training may have moved it."""
+        frames = self.model.recipe.body.seed_frames
+        seed = torch.stack([first_frames(clip.motion, frames) for clip in self.clips])
+        return speech_of(self.clips, self.model, self.cache), seed.to(self.model.device)
+
     @torch.no_grad()
     def __call__(self, generator: Generator) -> dict[str, float]:
         """gesture_accuracy, and gesture_choice, which has to name a gesture and so moves earlier."""
-        motion = proper(generate_clip(generator.eval(), self.speech, self.seed, self.window).motion).cpu()
+        motion = proper(generate_clip(generator.eval(), *self.given, self.model.recipe.body.window).motion).cpu()
         pairs = [Pair(row, Reference(clip)) for row, clip in zip(motion, self.clips)]  # as long as both
         result = self.classifier.accuracy([pair.generated for pair in pairs], [pair.clip for pair in pairs])
         return {"gesture_accuracy": result.accuracy, "gesture_choice": result.choice}
