@@ -1,4 +1,4 @@
-"""Gestures followed while a generator learns: the truth shows them, another's motion does not."""
+"""Gestures followed while a generator learns: the truth shows them, the truth played backwards does not."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def probe(corpus, quick_recipe, tmp_path):
     return found
 
 
-def test_the_truth_shows_its_gestures_and_other_clips_do_not(probe, corpus):
+def test_the_truth_shows_its_gestures_and_played_backwards_does_not(probe, corpus):
     knows = example_generator(Knows)
     knows.clips = torch.stack([clip.motion for clip in corpus.validation])
     own = probe(knows)
     knows.clips = knows.clips.flip(1)
-    other = probe(knows)
+    backwards = probe(knows)
     assert own["gesture_accuracy"] > 0.8
-    assert other["gesture_accuracy"] < 0.3
+    assert backwards["gesture_accuracy"] < 0.3
     assert set(own) == {"gesture_accuracy", "gesture_choice"}
 
 

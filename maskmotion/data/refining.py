@@ -115,6 +115,7 @@ def refine_tree(
 
 
 def _check_wishes(target: Path, nothing: bool, half: bool) -> None:
+    """Refuses a target that exists, `nothing` to do, and `half` of the pair of weights and matrix."""
     if nothing:
         raise ValueError(
             "nothing to refine: name at least one of sigma (--sigma 3), fingers (--fingers), arkit (--arkit)"
